@@ -1,0 +1,12 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace rocmforge::bindings {
+
+void bind_errors();
+void bind_quant(pybind11::module_& m);
+void bind_cpu(pybind11::module_& m);
+void bind_model(pybind11::module_& m);
+
+}  // namespace rocmforge::bindings

@@ -1,0 +1,12 @@
+#include "bindings/bindings.hpp"
+
+namespace py = pybind11;
+
+PYBIND11_MODULE(_native, m) {
+  using namespace rocmforge::bindings;
+  bind_errors();
+  bind_quant(m);
+  py::module_ cpu = m.def_submodule("cpu", "Single kernels, for tests and benchmarks.");
+  bind_cpu(cpu);
+  bind_model(m);
+}

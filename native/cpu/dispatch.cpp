@@ -1,0 +1,83 @@
+#include <cstdlib>
+#include <string>
+
+#include "core/error.hpp"
+#include "cpu/kernels.hpp"
+
+namespace rocmforge::cpu {
+namespace {
+
+struct Level {
+  Isa isa;
+  std::string_view name;
+  bool (*supported)();
+  void (*install)(Kernels&);
+};
+
+// Slowest first. kernels_for() applies them in this order up to the wanted one.
+// __builtin_cpu_supports also asks the OS whether it saves the registers (XGETBV).
+constexpr Level kLevels[] = {
+    {Isa::kScalar, "scalar", [] { return true; }, install_scalar},
+#if defined(__x86_64__)
+    {Isa::kAvx2, "avx2",
+     [] {
+       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+              __builtin_cpu_supports("f16c");
+     },
+     install_avx2},
+    {Isa::kAvx512, "avx512",
+     [] {
+       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+              __builtin_cpu_supports("f16c") && __builtin_cpu_supports("avx512f") &&
+              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+     },
+     install_avx512},
+#endif
+};
+
+}  // namespace
+
+std::string_view name(Isa isa) {
+  for (const Level& l : kLevels)
+    if (l.isa == isa) return l.name;
+  return "unknown";
+}
+
+std::vector<Isa> available_isas() {
+  std::vector<Isa> isas;
+  for (const Level& l : kLevels)
+    if (l.supported()) isas.push_back(l.isa);
+  return isas;
+}
+
+Kernels kernels_for(Isa isa) {
+  Kernels k{};
+  for (const Level& l : kLevels) {
+    if (l.supported()) {
+      l.install(k);
+      k.isa = l.isa;
+    }
+    if (l.isa == isa) break;
+  }
+  if (k.isa != isa)
+    throw Error(ErrorCode::kUnsupported, "no " + std::string(name(isa)) + " kernels on this CPU");
+  return k;
+}
+
+const Kernels& kernels() {
+  static const Kernels best = [] {
+    const char* forced = std::getenv("ROCMFORGE_CPU_ISA");
+    if (!forced) return kernels_for(available_isas().back());
+    std::string known;
+    for (const Level& l : kLevels) {
+      if (l.name == forced) return kernels_for(l.isa);
+      known += " " + std::string(l.name);
+    }
+    throw Error(ErrorCode::kInvalidArgument, "ROCMFORGE_CPU_ISA=" + std::string(forced) +
+                                                 " is not an ISA this build knows; it has" + known);
+  }();
+  return best;
+}
+
+}  // namespace rocmforge::cpu

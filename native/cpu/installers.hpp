@@ -1,0 +1,14 @@
+// The per-file installers that an ISA directory's install.cpp strings together.
+#pragma once
+
+#include "cpu/kernels.hpp"
+
+namespace rocmforge::cpu {
+
+void install_scalar_linear(Kernels& k);
+void install_scalar_quantize(Kernels& k);
+void install_scalar_elementwise(Kernels& k);
+void install_scalar_attend(Kernels& k);
+void install_scalar_sample(Kernels& k);
+
+}  // namespace rocmforge::cpu

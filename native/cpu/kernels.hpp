@@ -1,0 +1,105 @@
+// The CPU kernel table. Each ISA unit overwrites the entries it accelerates and leaves the rest
+// alone, so a format or an operation works everywhere as soon as the scalar unit has it.
+//
+// Invariant of every entry: what is computed for one row, column, token or head does not depend
+// on how many others share the call, nor on how callers split the work over threads. That is
+// what makes results independent of batch neighbours and thread count.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "quant/formats.hpp"
+
+namespace rocmforge::cpu {
+
+enum class Isa : int { kScalar, kNeon, kAvx2, kAvx512 };
+
+// y[c * y_stride + r] = sum_i W[r, i] * x[c, i], for r in [row_begin, row_end), c in [0, num_cols).
+// `w` is row 0 of the matrix, raw GGUF blocks, row_bytes apart; `x` is column 0, x_stride bytes
+// apart, either float32 or the activation blocks of the weight format (quant/activations.hpp).
+// `k` (elements of a row) is a whole number of weight blocks. y is indexed by the absolute row.
+using LinearFn = void (*)(float* y, std::int64_t y_stride, const void* w, std::int64_t row_bytes,
+                          const void* x, std::int64_t x_stride, std::int64_t k,
+                          std::int64_t row_begin, std::int64_t row_end, std::int64_t num_cols);
+
+// y[0..k) = the decoded weights of one row.
+using DequantizeFn = void (*)(float* y, const void* w, std::int64_t k);
+
+// x[0..k) as activation blocks at y; k is a whole number of them.
+using QuantizeFn = void (*)(void* y, const float* x, std::int64_t k);
+
+// y = x / sqrt(mean(x^2) + eps) * weight, for one token; y may alias x.
+using RmsNormFn = void (*)(float* y, const float* x, const float* weight, std::int64_t n,
+                           float eps);
+
+// y[i] = silu(gate[i]) * up[i]; y may alias gate.
+using SiluMulFn = void (*)(float* y, const float* gate, const float* up, std::int64_t n);
+
+// y[i] += x[i]
+using AddFn = void (*)(float* y, const float* x, std::int64_t n);
+
+// Rotates one head in place: pairs (2i, 2i+1) if interleaved, else (i, i + rotary_dim/2).
+// cos and sin hold rotary_dim/2 values for the token's position.
+using RopeFn = void (*)(float* head, const float* cos, const float* sin, std::int64_t rotary_dim,
+                        bool interleaved);
+
+// Converts n floats to the cache's element type, and back.
+using StoreKvFn = void (*)(void* y, const float* x, std::int64_t n);
+
+// One query token of one KV head group against `seq_len` cached positions.
+struct AttendArgs {
+  float* y;                        // [group, value_dim]: the query heads sharing this KV head
+  const float* q;                  // [group, head_dim]
+  const std::int32_t* block_table; // block ids of the sequence
+  const void* k_base;              // K of block 0 of this layer and KV head
+  const void* v_base;              // V of block 0 of this layer and KV head
+  std::int64_t k_block_stride;     // bytes between consecutive blocks of this layer, for K
+  std::int64_t v_block_stride;     // the same for V
+  std::int64_t block_size;         // positions per block
+  std::int64_t seq_begin;          // first visible position (0 without a sliding window)
+  std::int64_t seq_len;            // one past the last visible position
+  std::int64_t group;
+  std::int64_t head_dim;
+  std::int64_t value_dim;
+  float scale;
+  float* scratch;                  // group * (kAttendTile + 2) + group * value_dim floats
+};
+constexpr std::int64_t kAttendTile = 64;  // positions whose scores are held at once
+using AttendFn = void (*)(const AttendArgs&);
+
+// One row of logits to one token id; native/cpu/sample.hpp has the order of operations.
+struct SampleArgs;
+struct SampleResult;
+using SampleFn = SampleResult (*)(const SampleArgs&);
+
+enum class KvType : int { kF16, kF32 };
+constexpr int kNumKvTypes = 2;
+
+struct Kernels {
+  Isa isa;
+  LinearFn linear_quantized[quant::kNumFormats];  // x in the format's activation type
+  LinearFn linear_float[quant::kNumFormats];      // x in float32
+  DequantizeFn dequantize[quant::kNumFormats];
+  QuantizeFn quantize[quant::kNumActivationTypes];
+  RmsNormFn rms_norm;
+  SiluMulFn silu_mul;
+  AddFn add;
+  RopeFn rope;
+  StoreKvFn store_kv[kNumKvTypes];
+  AttendFn attend[kNumKvTypes];
+  SampleFn sample;
+};
+
+// One per ISA directory; each calls the installers of its files.
+void install_scalar(Kernels& k);
+void install_avx2(Kernels& k);
+void install_avx512(Kernels& k);
+
+std::string_view name(Isa isa);
+std::vector<Isa> available_isas();  // slowest first; always starts with kScalar
+Kernels kernels_for(Isa isa);       // the table as it would be on a CPU stopping at `isa`
+const Kernels& kernels();           // best for this CPU, or $ROCMFORGE_CPU_ISA
+
+}  // namespace rocmforge::cpu

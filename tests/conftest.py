@@ -1,0 +1,25 @@
+"""Shared fixtures: every ISA of the machine, and the shared test data where it exists."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rocmforge import _native
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs a test that takes `isa` once for every instruction set of this machine."""
+    if "isa" in metafunc.fixturenames:
+        metafunc.parametrize("isa", _native.cpu.available_isas())
+
+
+@pytest.fixture(scope="session")
+def testdata() -> Path:
+    """The folder of real models and vocabularies; tests that need it are skipped without it."""
+    folder = os.environ.get("ROCMFORGE_TESTDATA")
+    if not folder:
+        pytest.skip("ROCMFORGE_TESTDATA is not set; the same point is proven on generated data")
+    return Path(folder)
