@@ -1,7 +1,72 @@
+// Activation quantization; quant/activations.hpp defines the result bit by bit.
+#include "quant/activations.hpp"
+
+#include <cstring>
+
 #include "cpu/installers.hpp"
+#include "quant/small_floats.hpp"
 
 namespace rocmforge::cpu {
+namespace {
 
-void install_scalar_quantize(Kernels&) {}
+// Nearest integer, ties to even, of |v| <= 127.5: adding 1.5 * 2^23 leaves no fraction bits.
+int round_to_even(float v) {
+  constexpr float kMagic = 0x1.8p23f;
+  return static_cast<int>(quant::bits_of_float(v + kMagic) - quant::bits_of_float(kMagic));
+}
+
+// Fills qs[0..n) and returns the scale.
+float quantize_block(std::int8_t* qs, const float* x, int n) {
+  std::uint32_t max_bits = 0;  // of |x|; ordered like the values, NaN above infinity
+  for (int i = 0; i < n; ++i) {
+    const std::uint32_t bits = quant::bits_of_float(x[i]) & 0x7fffffffu;
+    if (bits > max_bits) max_bits = bits;
+  }
+  const float max = quant::float_of_bits(max_bits);
+  const float d = max / 127.0f;
+  if (max_bits >= 0x7f800000u || d < 0x1p-126f) {
+    std::memset(qs, 0, static_cast<std::size_t>(n));
+    return max_bits >= 0x7f800000u ? __builtin_nanf("") : 0.0f;
+  }
+  const float inverse = 127.0f / max;
+  for (int i = 0; i < n; ++i) qs[i] = static_cast<std::int8_t>(round_to_even(x[i] * inverse));
+  return d;
+}
+
+int sum(const std::int8_t* qs, int n) {
+  int s = 0;
+  for (int i = 0; i < n; ++i) s += qs[i];
+  return s;
+}
+
+void quantize_float(void* y, const float* x, std::int64_t k) {
+  std::memcpy(y, x, static_cast<std::size_t>(k) * sizeof(float));
+}
+
+void quantize_q8x32(void* y, const float* x, std::int64_t k) {
+  auto* blocks = static_cast<quant::BlockQ8x32*>(y);
+  for (std::int64_t b = 0; b < k / 32; ++b) {
+    blocks[b].d = quantize_block(blocks[b].qs, x + 32 * b, 32);
+    blocks[b].sum = sum(blocks[b].qs, 32);
+  }
+}
+
+void quantize_q8x256(void* y, const float* x, std::int64_t k) {
+  auto* blocks = static_cast<quant::BlockQ8x256*>(y);
+  for (std::int64_t b = 0; b < k / 256; ++b) {
+    blocks[b].d = quantize_block(blocks[b].qs, x + 256 * b, 256);
+    for (int g = 0; g < 16; ++g)
+      blocks[b].sums[g] = static_cast<std::int16_t>(sum(blocks[b].qs + 16 * g, 16));
+  }
+}
+
+}  // namespace
+
+void install_scalar_quantize(Kernels& k) {
+  using quant::ActivationType;
+  k.quantize[static_cast<int>(ActivationType::kFloat)] = quantize_float;
+  k.quantize[static_cast<int>(ActivationType::kQ8x32)] = quantize_q8x32;
+  k.quantize[static_cast<int>(ActivationType::kQ8x256)] = quantize_q8x256;
+}
 
 }  // namespace rocmforge::cpu
