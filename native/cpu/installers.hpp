@@ -11,4 +11,10 @@ void install_scalar_elementwise(Kernels& k);
 void install_scalar_attend(Kernels& k);
 void install_scalar_sample(Kernels& k);
 
+void install_avx2_elementwise(Kernels& k);
+void install_avx2_attend(Kernels& k);
+
+void install_avx512_elementwise(Kernels& k);
+void install_avx512_attend(Kernels& k);
+
 }  // namespace rocmforge::cpu

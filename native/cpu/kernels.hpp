@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "model/kv_type.hpp"
 #include "quant/formats.hpp"
 
 namespace rocmforge::cpu {
@@ -48,34 +49,35 @@ using RopeFn = void (*)(float* head, const float* cos, const float* sin, std::in
 // Converts n floats to the cache's element type, and back.
 using StoreKvFn = void (*)(void* y, const float* x, std::int64_t n);
 
-// One query token of one KV head group against `seq_len` cached positions.
+// One query token, the query heads that share one KV head, against the cached positions
+// [0, seq_len). Position p lies in block block_table[p / block_size].
 struct AttendArgs {
-  float* y;                        // [group, value_dim]: the query heads sharing this KV head
-  const float* q;                  // [group, head_dim]
-  const std::int32_t* block_table; // block ids of the sequence
-  const void* k_base;              // K of block 0 of this layer and KV head
-  const void* v_base;              // V of block 0 of this layer and KV head
-  std::int64_t k_block_stride;     // bytes between consecutive blocks of this layer, for K
-  std::int64_t v_block_stride;     // the same for V
-  std::int64_t block_size;         // positions per block
-  std::int64_t seq_begin;          // first visible position (0 without a sliding window)
-  std::int64_t seq_len;            // one past the last visible position
+  float* y;                         // [group, value_dim]
+  const float* q;                   // [group, head_dim]
+  const std::int32_t* block_table;  // block ids of the sequence
+  const void* k_base;               // [block_size, head_dim] of block 0 of this layer and KV head
+  const void* v_base;               // [block_size, value_dim] of the same
+  std::int64_t block_stride;        // bytes between blocks of this layer
+  std::int64_t block_size;          // positions per block
+  std::int64_t seq_len;             // at least 1
   std::int64_t group;
   std::int64_t head_dim;
   std::int64_t value_dim;
   float scale;
-  float* scratch;                  // group * (kAttendTile + 2) + group * value_dim floats
+  float* scratch;  // attend_scratch_floats(...) of them
 };
 constexpr std::int64_t kAttendTile = 64;  // positions whose scores are held at once
+constexpr std::int64_t attend_scratch_floats(std::int64_t group, std::int64_t head_dim,
+                                             std::int64_t value_dim) {
+  // Scores, running maximum and sum of each head; one key or value row.
+  return group * (kAttendTile + 2) + (head_dim > value_dim ? head_dim : value_dim);
+}
 using AttendFn = void (*)(const AttendArgs&);
 
 // One row of logits to one token id; native/cpu/sample.hpp has the order of operations.
 struct SampleArgs;
 struct SampleResult;
 using SampleFn = SampleResult (*)(const SampleArgs&);
-
-enum class KvType : int { kF16, kF32 };
-constexpr int kNumKvTypes = 2;
 
 struct Kernels {
   Isa isa;

@@ -1,1 +1,154 @@
-namespace rocmforge {}
+// The forward pass, once, for every device and every Llama-like architecture. What varies between
+// architectures is data in DecoderSpec; a null weight means the architecture lacks that step.
+#include "model/decoder.hpp"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "core/error.hpp"
+#include "model/weights.hpp"
+
+namespace rocmforge {
+namespace {
+
+void check_spec(const DecoderSpec& s) {
+  constexpr ErrorCode kCode = ErrorCode::kInvalidArgument;
+  check(s.num_layers > 0 && s.hidden_size > 0 && s.num_heads > 0 && s.num_kv_heads > 0 &&
+            s.head_dim > 0 && s.value_dim > 0 && s.ffn_size > 0 && s.vocab_size > 0,
+        kCode, "every size of a decoder must be positive");
+  check(s.num_heads % s.num_kv_heads == 0, kCode, "num_heads must be a multiple of num_kv_heads");
+  check(2 * s.rope.inv_freq.size() <= static_cast<std::size_t>(s.head_dim), kCode,
+        "the rotary dimension is at most head_dim");
+  check(s.num_experts >= 0 && s.num_experts_used <= s.num_experts &&
+            (s.num_experts == 0 || s.num_experts_used > 0),
+        kCode, "num_experts_used must be between 1 and num_experts");
+}
+
+[[noreturn]] void reject(const char* what, std::int64_t value, std::int64_t limit) {
+  throw Error(ErrorCode::kInvalidArgument, std::string("batch: ") + what + " " +
+                                               std::to_string(value) + " is outside [0, " +
+                                               std::to_string(limit) + ")");
+}
+
+void check_all(const char* what, std::span<const std::int32_t> values, std::int64_t limit) {
+  for (const std::int32_t v : values)
+    if (v < 0 || v >= limit) reject(what, v, limit);
+}
+
+}  // namespace
+
+Decoder::Decoder(std::unique_ptr<Backend> backend, DecoderSpec spec, const WeightMap& weights,
+                 const DecoderLimits& limits)
+    : backend_(std::move(backend)), spec_(std::move(spec)), limits_(limits) {
+  check_spec(spec_);
+  check(limits_.max_num_tokens > 0 && limits_.max_model_len > 0, ErrorCode::kInvalidArgument,
+        "max_num_tokens and max_model_len must be positive");
+  Backend& be = *backend_;
+
+  embedding_ = load_embedding(be, spec_, weights);
+  output_norm_ = load_output_norm(be, spec_, weights);
+  output_ = load_output(be, spec_, weights);
+  weight_bytes_ = (output_ ? output_ : embedding_)->bytes();
+  for (int i = 0; i < spec_.num_layers; ++i) {
+    LayerWeights w = load_layer(be, spec_, weights, i);
+    const std::int64_t feed_forward = w.gate_up->bytes() + w.down->bytes();
+    weight_bytes_ += w.qkv->bytes() + w.attn_output->bytes();
+    weight_bytes_ +=
+        w.router ? w.router->bytes() + feed_forward / spec_.num_experts * spec_.num_experts_used
+                 : feed_forward;
+    layers_.push_back(std::move(w));
+  }
+  kv_ = be.create_kv_cache(spec_, limits_.kv_type, limits_.num_blocks, limits_.block_size);
+
+  const std::int64_t tokens = limits_.max_num_tokens;
+  const std::int64_t slots = tokens * std::max(spec_.num_experts_used, 1);
+  Activations& a = activations_;
+  a.hidden = allocate_floats(tokens * spec_.hidden_size);
+  a.normed = allocate_floats(tokens * spec_.hidden_size);
+  a.qkv = allocate_floats(tokens * spec_.qkv_size());
+  a.attended = allocate_floats(tokens * spec_.num_heads * spec_.value_dim);
+  a.gate_up = allocate_floats(slots * 2 * spec_.ffn_size);
+  a.activated = allocate_floats(slots * spec_.ffn_size);
+  a.projected = allocate_floats(slots * spec_.hidden_size);
+  a.router_logits = allocate_floats(tokens * spec_.num_experts);
+}
+
+StoragePtr Decoder::allocate_floats(std::int64_t count) {
+  const std::int64_t bytes = count * static_cast<std::int64_t>(sizeof(float));
+  activation_bytes_ += bytes;
+  return backend_->allocate(bytes);
+}
+
+// Sampling asks for a row a sequence, teacher forcing for a row a token, so these buffers grow to
+// what has been asked for instead of holding max_num_tokens rows of the vocabulary from the start.
+void Decoder::reserve_head(std::int64_t rows, bool want_logits) {
+  if (rows > head_rows_) {
+    activations_.head_normed = allocate_floats(rows * spec_.hidden_size);
+    head_rows_ = rows;
+  }
+  if (want_logits && rows > logit_rows_) {
+    activations_.logits = allocate_floats(rows * spec_.vocab_size);
+    logit_rows_ = rows;
+  }
+}
+
+void Decoder::check_batch(const Batch& b) const {
+  constexpr ErrorCode kCode = ErrorCode::kInvalidArgument;
+  const std::int64_t tokens = b.num_tokens(), seqs = b.num_seqs();
+  const std::int64_t block_size = kv_->block_size();
+  if (tokens > limits_.max_num_tokens) reject("token count", tokens, limits_.max_num_tokens + 1);
+  check(static_cast<std::int64_t>(b.positions.size()) == tokens &&
+            static_cast<std::int64_t>(b.slot_mapping.size()) == tokens,
+        kCode, "batch: token_ids, positions and slot_mapping must have the same length");
+  check(static_cast<std::int64_t>(b.query_start_loc.size()) == seqs + 1 &&
+            static_cast<std::int64_t>(b.block_tables.size()) == seqs * b.max_blocks,
+        kCode, "batch: query_start_loc needs S + 1 entries and block_tables S rows");
+  check(b.query_start_loc.front() == 0 && b.query_start_loc.back() == tokens, kCode,
+        "batch: query_start_loc must run from 0 to the number of tokens");
+  check_all("token id", b.token_ids, spec_.vocab_size);
+  check_all("logit row", b.logit_rows, tokens);
+  for (const std::int32_t slot : b.slot_mapping)
+    if (slot < -1 || slot >= kv_->num_blocks() * block_size)
+      reject("slot", slot, kv_->num_blocks() * block_size);
+  for (std::size_t s = 0; s < b.seq_lens.size(); ++s) {
+    const std::int32_t begin = b.query_start_loc[s], end = b.query_start_loc[s + 1];
+    check(begin <= end && end <= tokens, kCode, "batch: query_start_loc must not decrease");
+    const std::int64_t length = b.seq_lens[s];
+    if (length < 0 || length > limits_.max_model_len)
+      reject("sequence length", length, limits_.max_model_len + 1);
+    const auto used = (length + block_size - 1) / block_size;
+    check(used <= b.max_blocks, kCode, "batch: a block table is shorter than its sequence");
+    check_all("block id",
+              b.block_tables.subspan(s * static_cast<std::size_t>(b.max_blocks),
+                                     static_cast<std::size_t>(used)),
+              kv_->num_blocks());
+    for (std::int32_t t = begin; t < end; ++t)
+      if (b.positions[static_cast<std::size_t>(t)] < 0 ||
+          b.positions[static_cast<std::size_t>(t)] >= length)
+        reject("position", b.positions[static_cast<std::size_t>(t)], length);
+  }
+}
+
+void Decoder::forward(const Batch& batch, bool want_logits) {
+  check_batch(batch);
+  if (batch.num_tokens() == 0) return;
+  reserve_head(batch.num_logit_rows(), want_logits);
+
+  Backend& be = *backend_;
+  Step s{spec_, batch, activations_, *kv_};
+  be.begin_step(s);
+  be.embed(s, *embedding_);
+  for (const LayerWeights& w : layers_) {
+    be.qkv(s, w);
+    be.attend(s, w);
+    be.attn_output(s, w);
+    be.gate_up(s, w);
+    be.down(s, w);
+    ++s.layer;
+  }
+  const LinearWeights& output = output_ ? *output_ : *embedding_;
+  be.head(s, *output_norm_, want_logits ? &output : nullptr);
+}
+
+}  // namespace rocmforge

@@ -1,1 +1,91 @@
-namespace rocmforge {}
+// The default bodies of the stages: one primitive after the other, nothing fused.
+#include "ops/backend.hpp"
+
+namespace rocmforge {
+
+void Backend::qkv(Step& s, const LayerWeights& w) {
+  const DecoderSpec& spec = s.spec;
+  const std::int64_t tokens = s.batch.num_tokens();
+  const std::int64_t stride = spec.qkv_size();
+  float* normed = s.a.normed->floats();
+  float* q = s.a.qkv->floats();
+  float* k = q + spec.q_size();
+  float* v = k + spec.k_size();
+
+  rms_norm(normed, s.a.hidden->floats(), *w.attn_norm, tokens, spec.hidden_size, spec.norm_eps);
+  linear(q, prepare_activation(normed, tokens, spec.hidden_size, *w.qkv), *w.qkv);
+  if (w.qkv_bias) add_bias(q, *w.qkv_bias, tokens, stride);
+  if (w.q_norm)
+    rms_norm_heads(q, tokens, stride, spec.num_heads, spec.head_dim, *w.q_norm, spec.norm_eps);
+  if (w.k_norm)
+    rms_norm_heads(k, tokens, stride, spec.num_kv_heads, spec.head_dim, *w.k_norm, spec.norm_eps);
+  rope(s, q, stride, spec.num_heads);
+  rope(s, k, stride, spec.num_kv_heads);
+  store_kv(s, k, v, stride);
+}
+
+void Backend::attend(Step& s, const LayerWeights&) {
+  attention(s, s.a.qkv->floats(), s.spec.qkv_size());
+}
+
+void Backend::attn_output(Step& s, const LayerWeights& w) {
+  const std::int64_t tokens = s.batch.num_tokens();
+  const std::int64_t hidden = s.spec.hidden_size;
+  const float* x = s.a.attended->floats();
+  float* y = s.a.projected->floats();
+  linear(y, prepare_activation(x, tokens, w.attn_output->cols(), *w.attn_output), *w.attn_output);
+  if (w.attn_output_bias) add_bias(y, *w.attn_output_bias, tokens, hidden);
+  add(s.a.hidden->floats(), y, tokens * hidden);
+}
+
+void Backend::gate_up(Step& s, const LayerWeights& w) {
+  const DecoderSpec& spec = s.spec;
+  const std::int64_t tokens = s.batch.num_tokens();
+  float* normed = s.a.normed->floats();
+  float* gate_up = s.a.gate_up->floats();
+
+  rms_norm(normed, s.a.hidden->floats(), *w.ffn_norm, tokens, spec.hidden_size, spec.norm_eps);
+  std::int64_t rows = tokens;
+  if (w.router) {
+    float* scores = s.a.router_logits->floats();
+    linear(scores, prepare_activation(normed, tokens, spec.hidden_size, *w.router), *w.router);
+    route(s.a.routing, scores, tokens, spec.num_experts, spec.num_experts_used);
+    linear_experts(gate_up, prepare_activation(normed, tokens, spec.hidden_size, *w.gate_up),
+                   *w.gate_up, s.a.routing, /*sorted=*/false);
+    rows = tokens * spec.num_experts_used;
+  } else {
+    linear(gate_up, prepare_activation(normed, tokens, spec.hidden_size, *w.gate_up), *w.gate_up);
+    if (w.gate_up_bias) add_bias(gate_up, *w.gate_up_bias, tokens, 2 * spec.ffn_size);
+  }
+  silu_mul(s.a.activated->floats(), gate_up, rows, spec.ffn_size);
+}
+
+void Backend::down(Step& s, const LayerWeights& w) {
+  const DecoderSpec& spec = s.spec;
+  const std::int64_t tokens = s.batch.num_tokens();
+  const float* x = s.a.activated->floats();
+  float* y = s.a.projected->floats();
+  if (w.router) {
+    const std::int64_t rows = tokens * spec.num_experts_used;
+    linear_experts(y, prepare_activation(x, rows, spec.ffn_size, *w.down), *w.down, s.a.routing,
+                   /*sorted=*/true);
+    combine(s.a.hidden->floats(), y, s.a.routing, tokens, spec.hidden_size);
+  } else {
+    linear(y, prepare_activation(x, tokens, spec.ffn_size, *w.down), *w.down);
+    if (w.down_bias) add_bias(y, *w.down_bias, tokens, spec.hidden_size);
+    add(s.a.hidden->floats(), y, tokens * spec.hidden_size);
+  }
+}
+
+void Backend::head(Step& s, const Storage& norm, const LinearWeights* output) {
+  const std::int64_t rows = s.batch.num_logit_rows();
+  const std::int64_t hidden = s.spec.hidden_size;
+  if (rows == 0) return;
+  float* normed = s.a.head_normed->floats();
+  gather_rows(normed, s.a.hidden->floats(), s.batch.logit_rows, hidden);
+  rms_norm(normed, normed, norm, rows, hidden, s.spec.norm_eps);
+  if (output)
+    linear(s.a.logits->floats(), prepare_activation(normed, rows, hidden, *output), *output);
+}
+
+}  // namespace rocmforge

@@ -2,6 +2,9 @@
 
 namespace rocmforge::cpu {
 
-void install_avx512(Kernels&) {}
+void install_avx512(Kernels& k) {
+  install_avx512_elementwise(k);
+  install_avx512_attend(k);
+}
 
 }  // namespace rocmforge::cpu

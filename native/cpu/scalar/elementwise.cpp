@@ -1,7 +1,25 @@
+#include "cpu/scalar/vec.hpp"
+// The bodies use Vec.
+#include "cpu/elementwise_body.hpp"
 #include "cpu/installers.hpp"
 
 namespace rocmforge::cpu {
+namespace {
 
-void install_scalar_elementwise(Kernels&) {}
+void store_f16(void* y, const float* x, std::int64_t n) {
+  const auto* end = x + n;
+  for (auto* out = static_cast<std::uint16_t*>(y); x != end;) *out++ = quant::float_to_half(*x++);
+}
+
+}  // namespace
+
+void install_scalar_elementwise(Kernels& k) {
+  k.rms_norm = rms_norm_body;
+  k.silu_mul = silu_mul_body;
+  k.add = add_body;
+  k.rope = rope_body;
+  k.store_kv[static_cast<int>(KvType::kF16)] = store_f16;
+  k.store_kv[static_cast<int>(KvType::kF32)] = store_f32_body;
+}
 
 }  // namespace rocmforge::cpu

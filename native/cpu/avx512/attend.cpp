@@ -1,0 +1,13 @@
+#include "cpu/avx512/vec.hpp"
+// The body uses Vec.
+#include "cpu/attend_body.hpp"
+#include "cpu/installers.hpp"
+
+namespace rocmforge::cpu {
+
+void install_avx512_attend(Kernels& k) {
+  k.attend[static_cast<int>(KvType::kF16)] = attend_body<std::uint16_t>;
+  k.attend[static_cast<int>(KvType::kF32)] = attend_body<float>;
+}
+
+}  // namespace rocmforge::cpu

@@ -1,0 +1,67 @@
+// A loaded model that runs steps: weights, cache, buffers and the one forward pass.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "model/batch.hpp"
+#include "model/spec.hpp"
+#include "ops/backend.hpp"
+
+namespace rocmforge {
+
+// Canonical GGUF names ("blk.0.attn_q.weight") to views.
+using WeightMap = std::unordered_map<std::string, Tensor>;
+
+struct DecoderLimits {
+  KvType kv_type = KvType::kF16;
+  std::int64_t num_blocks = 0;
+  std::int64_t block_size = 16;
+  std::int64_t max_num_tokens = 0;  // of one step
+  std::int64_t max_model_len = 0;   // positions of one sequence
+};
+
+class Decoder {
+ public:
+  // The memory behind `weights` must outlive the decoder. Throws Error(kModelFile) naming the
+  // tensor that is missing or has another shape than the spec says.
+  Decoder(std::unique_ptr<Backend> backend, DecoderSpec spec, const WeightMap& weights,
+          const DecoderLimits& limits);
+
+  // Runs one step. Afterwards rows of logits() and hidden() follow batch.logit_rows.
+  // Checks every index of the batch first: an Error(kInvalidArgument) leaves all state as it was.
+  void forward(const Batch& batch, bool want_logits);
+
+  float* logits() { return activations_.logits->floats(); }                   // [R, vocab]
+  const float* hidden() const { return activations_.head_normed->floats(); }  // [R, hidden]
+
+  const DecoderSpec& spec() const { return spec_; }
+  const DecoderLimits& limits() const { return limits_; }
+  Backend& backend() { return *backend_; }
+  const KvCache& kv() const { return *kv_; }
+  std::int64_t weight_bytes() const { return weight_bytes_; }  // read by one decode step
+  std::int64_t activation_bytes() const { return activation_bytes_; }
+
+ private:
+  void check_batch(const Batch& b) const;
+  StoragePtr allocate_floats(std::int64_t count);
+  void reserve_head(std::int64_t rows, bool want_logits);
+
+  std::unique_ptr<Backend> backend_;
+  DecoderSpec spec_;
+  DecoderLimits limits_;
+  LinearPtr embedding_;
+  std::vector<LayerWeights> layers_;
+  StoragePtr output_norm_;
+  LinearPtr output_;  // null: tied to the embedding
+  KvCachePtr kv_;
+  Activations activations_;
+  std::int64_t head_rows_ = 0, logit_rows_ = 0;  // capacity of head_normed and logits
+  std::int64_t weight_bytes_ = 0;
+  std::int64_t activation_bytes_ = 0;
+};
+
+}  // namespace rocmforge

@@ -1,0 +1,174 @@
+// What a device must provide to run a model, cut where fusion happens: embed, five stages a
+// layer, head. Every stage has a default body made of the primitives below it (backend.cpp),
+// which is what a new device or architecture starts from and what a fused version is tested
+// against. Calls are made in order by one thread; results are on the host after head() returns
+// on a device that finishes inside the call.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "core/tensor.hpp"
+#include "model/batch.hpp"
+#include "model/kv_type.hpp"
+#include "model/spec.hpp"
+
+namespace rocmforge {
+
+// Device memory, freed with the object.
+class Storage {
+ public:
+  virtual ~Storage() = default;
+  float* floats() const { return static_cast<float*>(data_); }
+  void* data() const { return data_; }
+
+ protected:
+  explicit Storage(void* data) : data_(data) {}
+  void* data_;
+};
+using StoragePtr = std::unique_ptr<Storage>;
+
+// One or more matrices that share their input, in the backend's own layout: q, k and v, or gate
+// and up. Their output rows follow one another.
+class LinearWeights {
+ public:
+  virtual ~LinearWeights() = default;
+  std::int64_t rows() const { return rows_; }  // of all parts together
+  std::int64_t cols() const { return cols_; }
+  std::int64_t num_matrices() const { return num_matrices_; }  // experts, else 1
+  std::int64_t bytes() const { return bytes_; }                // read by one full pass
+
+ protected:
+  std::int64_t rows_ = 0, cols_ = 0, num_matrices_ = 1, bytes_ = 0;
+};
+using LinearPtr = std::unique_ptr<LinearWeights>;
+
+// Keys and values of all layers. The layout is the backend's; callers know block ids only.
+class KvCache {
+ public:
+  virtual ~KvCache() = default;
+  std::int64_t num_blocks() const { return num_blocks_; }
+  std::int64_t block_size() const { return block_size_; }  // positions
+  std::int64_t bytes() const { return bytes_; }
+
+ protected:
+  std::int64_t num_blocks_ = 0, block_size_ = 0, bytes_ = 0;
+};
+using KvCachePtr = std::unique_ptr<KvCache>;
+
+// Null pointers are steps the architecture does not have.
+struct LayerWeights {
+  StoragePtr attn_norm;         // [hidden]
+  LinearPtr qkv;                // [q + k + v, hidden]
+  StoragePtr qkv_bias;          // [q + k + v]
+  StoragePtr q_norm;            // [head_dim], per head
+  StoragePtr k_norm;            // [head_dim], per head
+  LinearPtr attn_output;        // [hidden, heads * value_dim]
+  StoragePtr attn_output_bias;  // [hidden]
+  StoragePtr ffn_norm;          // [hidden]
+  LinearPtr router;             // [experts, hidden]
+  LinearPtr gate_up;            // experts x [gate + up, hidden]
+  StoragePtr gate_up_bias;      // [gate + up]
+  LinearPtr down;               // experts x [hidden, ffn]
+  StoragePtr down_bias;         // [hidden]
+};
+
+// Which token rows go to which expert. Slots are sorted by expert, then token.
+struct Routing {
+  std::vector<std::int32_t> expert_begin;  // [experts + 1] first slot of each expert
+  std::vector<std::int32_t> slot_token;    // [T * used] token row of each slot
+  std::vector<std::int32_t> token_slot;    // [T, used] slot of each token's j-th expert
+  std::vector<float> weight;               // [T, used]
+};
+
+// The buffers of a step, T = the most tokens a step may have. R grows with what is asked for.
+struct Activations {
+  StoragePtr hidden;         // [T, hidden] the residual stream
+  StoragePtr normed;         // [T, hidden]
+  StoragePtr qkv;            // [T, q + k + v]
+  StoragePtr attended;       // [T, heads * value_dim]
+  StoragePtr gate_up;        // [T * used, 2 * ffn]
+  StoragePtr activated;      // [T * used, ffn]
+  StoragePtr projected;      // [T * used, hidden]
+  StoragePtr router_logits;  // [T, experts]
+  StoragePtr head_normed;    // [R, hidden]
+  StoragePtr logits;         // [R, vocab]
+  Routing routing;
+};
+
+// An input matrix on its way into linear(): the floats, and what the backend derived from them
+// once for all users (quantized copies).
+struct PreparedActivation {
+  const float* x = nullptr;  // [rows, cols]
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+};
+
+struct Step {
+  const DecoderSpec& spec;
+  const Batch& batch;
+  Activations& a;
+  KvCache& kv;
+  int layer = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // --- at load
+  virtual std::string_view name() const = 0;
+  // Zeroed memory on the device. Throws Error(kOutOfMemory).
+  virtual StoragePtr allocate(std::int64_t bytes) = 0;
+  virtual StoragePtr upload(std::span<const float> values) = 0;
+  // The parts share cols and num_matrices. May keep pointing at their memory.
+  virtual LinearPtr prepare(std::span<const Tensor> parts) = 0;
+  virtual KvCachePtr create_kv_cache(const DecoderSpec& spec, KvType type, std::int64_t num_blocks,
+                                     std::int64_t block_size) = 0;
+
+  // --- one step
+  virtual void begin_step(Step& s) = 0;  // whatever depends on the batch alone, such as rope angles
+  virtual void embed(Step& s, const LinearWeights& table) = 0;  // hidden = table[token_ids]
+  virtual void qkv(Step& s, const LayerWeights& w);     // norm, projections, bias, norms, rope, KV
+  virtual void attend(Step& s, const LayerWeights& w);  // attended = attention(q, cache)
+  virtual void attn_output(Step& s, const LayerWeights& w);  // hidden += projection
+  virtual void gate_up(Step& s, const LayerWeights& w);      // norm, projections, activation
+  virtual void down(Step& s, const LayerWeights& w);         // hidden += projection
+  // head_normed = norm(hidden[logit_rows]); logits = output @ head_normed unless output is null.
+  virtual void head(Step& s, const Storage& norm, const LinearWeights* output);
+
+ protected:
+  // --- primitives; rows of activations are contiguous unless a stride is given
+  virtual void rms_norm(float* y, const float* x, const Storage& weight, std::int64_t rows,
+                        std::int64_t n, float eps) = 0;
+  virtual void rms_norm_heads(float* x, std::int64_t rows, std::int64_t row_stride,
+                              std::int64_t heads, std::int64_t head_dim, const Storage& weight,
+                              float eps) = 0;
+  // Readies x for every user of the group; valid until the next prepare_activation().
+  virtual PreparedActivation prepare_activation(const float* x, std::int64_t rows,
+                                                std::int64_t cols, const LinearWeights& user) = 0;
+  virtual void linear(float* y, const PreparedActivation& x, const LinearWeights& w) = 0;
+  // Slot i of y = matrix e(i) @ x[row(i)], with row(i) = slot_token[i], or i if `sorted`.
+  virtual void linear_experts(float* y, const PreparedActivation& x, const LinearWeights& w,
+                              const Routing& routing, bool sorted) = 0;
+  virtual void add_bias(float* y, const Storage& bias, std::int64_t rows, std::int64_t n) = 0;
+  virtual void rope(Step& s, float* x, std::int64_t row_stride, std::int64_t heads) = 0;
+  virtual void store_kv(Step& s, const float* k, const float* v, std::int64_t row_stride) = 0;
+  virtual void attention(Step& s, const float* q, std::int64_t row_stride) = 0;
+  // y[rows, n] = silu(x[rows, 0..n)) * x[rows, n..2n)
+  virtual void silu_mul(float* y, const float* x, std::int64_t rows, std::int64_t n) = 0;
+  virtual void add(float* y, const float* x, std::int64_t n) = 0;
+  virtual void gather_rows(float* y, const float* x, std::span<const std::int32_t> rows,
+                           std::int64_t n) = 0;
+  // Softmax over the experts, the best `used`, weights renormalised to sum 1.
+  virtual void route(Routing& routing, const float* logits, std::int64_t rows, std::int64_t experts,
+                     std::int64_t used) = 0;
+  // y[t] += sum_j weight[t, j] * x[token_slot[t, j]]
+  virtual void combine(float* y, const float* x, const Routing& routing, std::int64_t rows,
+                       std::int64_t n) = 0;
+};
+
+}  // namespace rocmforge
