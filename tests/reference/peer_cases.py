@@ -1,0 +1,33 @@
+"""The tiny models whose logits llama.cpp has been asked for: one for each fact of the oracle.
+
+All are float32, since llama.cpp quantizes activations for quantized weights and the oracle
+does not. A prompt longer than the original context makes rope scaling matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama-gqa": ("llama", {}),
+    "llama-mqa-head-128": ("llama", {"num_kv_heads": 1, "head_dim": 128}),
+    "llama-spm-tied": ("llama", {"vocabulary": "spm", "tied_output": True}),
+    "llama-bias": ("llama", {"attention_bias": True}),
+    "llama-experts": ("llama", {"num_experts": 4}),
+    "llama-linear": ("llama", {"rope_scaling": "linear"}),
+    "llama-none": ("llama", {"rope_scaling": "none"}),
+    "llama-yarn": ("llama", {"rope_scaling": "yarn", "head_dim": 32}),
+    "llama-llama3": ("llama", {"rope_scaling": "llama3", "head_dim": 32, "rope_base": 500000.0}),
+    "qwen2": ("qwen2", {}),
+    "qwen2-yarn": ("qwen2", {"rope_scaling": "yarn-attn", "rope_base": 1000000.0}),
+    "qwen3": ("qwen3", {"head_dim": 32}),
+    "qwen3-yarn": ("qwen3", {"rope_scaling": "yarn", "head_dim": 64, "context_length": 1024}),
+}
+
+PROMPT_LENGTH = 96
+
+
+def prompt(vocab_size: int) -> list[int]:
+    raw = hashlib.shake_128(b"prompt").digest(2 * PROMPT_LENGTH)
+    return [int.from_bytes(raw[i : i + 2], "little") % vocab_size for i in range(0, len(raw), 2)]
