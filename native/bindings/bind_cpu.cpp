@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bindings/bindings.hpp"
+#include "bindings/names.hpp"
 #include "core/error.hpp"
 #include "cpu/kernels.hpp"
 #include "quant/activations.hpp"
@@ -22,23 +23,6 @@ using OptionalName = std::optional<std::string>;
 
 void require(bool ok, const std::string& message) {
   if (!ok) throw Error(ErrorCode::kInvalidArgument, message);
-}
-
-cpu::Kernels table(const OptionalName& isa) {
-  if (!isa) return cpu::kernels();
-  std::string known;
-  for (cpu::Isa candidate : cpu::available_isas()) {
-    if (cpu::name(candidate) == *isa) return cpu::kernels_for(candidate);
-    known += " " + std::string(cpu::name(candidate));
-  }
-  throw Error(ErrorCode::kUnsupported, "isa '" + *isa + "' is not one of this CPU's:" + known);
-}
-
-quant::Format format_of(const std::string& name) {
-  for (int i = 0; i < quant::kNumFormats; ++i)
-    if (quant::kFormats[static_cast<std::size_t>(i)].name == name)
-      return static_cast<quant::Format>(i);
-  throw Error(ErrorCode::kInvalidArgument, "format '" + name + "' is not a key of FORMATS");
 }
 
 quant::ActivationType activation_of(const std::string& name) {
@@ -81,7 +65,7 @@ Bytes quantize(const std::string& type_name, const Floats& x, const OptionalName
                const std::optional<Bytes>& out) {
   const quant::ActivationType type = activation_of(type_name);
   const quant::ActivationInfo& info = quant::info(type);
-  const auto quantize_row = table(isa).quantize[static_cast<int>(type)];
+  const auto quantize_row = kernels_named(isa).quantize[static_cast<int>(type)];
   const std::int64_t k = x.ndim() ? x.shape(x.ndim() - 1) : 0;
   require(k % info.block_values == 0, "x has rows of " + std::to_string(k) +
                                           " values, not a multiple of " +
@@ -100,9 +84,9 @@ Bytes quantize(const std::string& type_name, const Floats& x, const OptionalName
 
 Floats dequantize(const std::string& format_name, const Bytes& w, const OptionalName& isa,
                   const std::optional<Floats>& out) {
-  const quant::Format format = format_of(format_name);
+  const quant::Format format = format_named(format_name);
   const quant::FormatInfo& info = quant::info(format);
-  const auto dequantize_row = table(isa).dequantize[static_cast<int>(format)];
+  const auto dequantize_row = kernels_named(isa).dequantize[static_cast<int>(format)];
   const std::int64_t bytes = w.ndim() ? w.shape(w.ndim() - 1) : 0;
   const std::int64_t k = elements(bytes, info.block_bytes, info.block_weights, "w");
   Floats result = output(out, shape_of(w, k));
@@ -123,9 +107,9 @@ Floats linear(const std::string& format_name, const Bytes& w, const py::array& x
   require(activations == "auto" || activations == "float",
           "activations is '" + activations + "'; it must be 'auto' or 'float'");
   require(w.ndim() == 2 && x.ndim() == 2, "w and x must have two dimensions each");
-  const quant::Format format = format_of(format_name);
+  const quant::Format format = format_named(format_name);
   const quant::FormatInfo& info = quant::info(format);
-  const cpu::Kernels k = table(isa);
+  const cpu::Kernels k = kernels_named(isa);
   const auto type = activations == "float" ? quant::ActivationType::kFloat : info.activation;
   const auto kernel =
       (activations == "float" ? k.linear_float : k.linear_quantized)[static_cast<int>(format)];
@@ -167,7 +151,7 @@ Floats linear(const std::string& format_name, const Bytes& w, const py::array& x
 
 // For every format's entry, the ISA whose unit provides it in the table of `isa`.
 py::dict linear_providers(const std::string& isa_name) {
-  const cpu::Isa isa = table(isa_name).isa;
+  const cpu::Isa isa = kernels_named(isa_name).isa;
   py::dict providers;
   for (const char* entry : {"linear_quantized", "linear_float", "dequantize"})
     providers[entry] = py::dict();

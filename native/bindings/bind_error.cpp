@@ -12,12 +12,18 @@ namespace {
 
 const char* class_of(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kInternal: return "RocmForgeError";
-    case ErrorCode::kInvalidArgument: return "InvalidArgumentError";
-    case ErrorCode::kModelFile: return "ModelFileError";
-    case ErrorCode::kUnsupported: return "UnsupportedError";
-    case ErrorCode::kOutOfMemory: return "OutOfMemoryError";
-    case ErrorCode::kDevice: return "DeviceError";
+    case ErrorCode::kInternal:
+      return "RocmForgeError";
+    case ErrorCode::kInvalidArgument:
+      return "InvalidArgumentError";
+    case ErrorCode::kModelFile:
+      return "ModelFileError";
+    case ErrorCode::kUnsupported:
+      return "UnsupportedError";
+    case ErrorCode::kOutOfMemory:
+      return "OutOfMemoryError";
+    case ErrorCode::kDevice:
+      return "DeviceError";
   }
   return "RocmForgeError";
 }

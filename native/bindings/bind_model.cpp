@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bindings/bindings.hpp"
+#include "bindings/names.hpp"
 #include "core/error.hpp"
 #include "cpu/cpu_backend.hpp"
 #include "model/decoder.hpp"
@@ -44,25 +45,12 @@ Batch batch_of(const py::object& o, std::vector<Ints>& keep) {
   return b;
 }
 
-KvType kv_type_of(const std::string& name) {
-  if (name == "f16") return KvType::kF16;
-  if (name == "f32") return KvType::kF32;
-  throw Error(ErrorCode::kInvalidArgument, "kv_dtype is " + name + "; it can be f16 or f32");
-}
-
-quant::Format format_of(const std::string& name) {
-  for (int i = 0; i < quant::kNumFormats; ++i)
-    if (quant::kFormats[static_cast<std::size_t>(i)].name == name)
-      return static_cast<quant::Format>(i);
-  throw Error(ErrorCode::kUnsupported, "no kernels for tensor format " + name);
-}
-
 // A weight as the loader passes it: (bytes or floats, format name, [matrices, rows, cols]).
 Tensor tensor_of(const std::string& name, const py::buffer_info& memory, const std::string& format,
                  const std::vector<std::int64_t>& shape) {
   Tensor t;
   t.data = memory.ptr;
-  t.format = format_of(format);
+  t.format = format_named(format);
   const std::int64_t block = quant::info(t.format).block_weights;
   bool fits = shape.size() == 3;
   for (const std::int64_t n : shape) fits = fits && n > 0;
@@ -95,7 +83,7 @@ class NativeDecoder {
       map.emplace(name, tensor_of(name, memory_.back(), entry[1].cast<std::string>(),
                                   entry[2].cast<std::vector<std::int64_t>>()));
     }
-    const DecoderLimits limits{kv_type_of(kv_dtype), num_blocks, block_size, max_num_tokens,
+    const DecoderLimits limits{kv_type_named(kv_dtype), num_blocks, block_size, max_num_tokens,
                                max_model_len};
     auto backend = std::make_unique<cpu::CpuBackend>(
         cpu::kernels(), cpu::CpuOptions{num_threads, float_activations});

@@ -7,6 +7,8 @@ namespace rocmforge::bindings {
 void bind_errors();
 void bind_quant(pybind11::module_& m);
 void bind_cpu(pybind11::module_& m);
+void bind_sample(pybind11::module_& m);
+void bind_ops(pybind11::module_& cpu);
 void bind_model(pybind11::module_& m);
 
 }  // namespace rocmforge::bindings
