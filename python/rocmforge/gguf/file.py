@@ -26,8 +26,8 @@ MAX_ALIGNMENT = 1 << 16
 class GGUFFile:
     """Everything is checked in `open`; an instance describes a file that can be trusted in form.
 
-    `metadata` is the first part's. `tensors` spans all parts, in the order of the headers.
-    `size_bytes` is the sum over the parts.
+    `metadata`, `version` and `alignment` are the first part's. `tensors` spans all parts, in the
+    order of the headers. `size_bytes` is the sum over the `num_files` parts.
     """
 
     def __init__(self, parts: list[MappedFile]) -> None:
@@ -55,6 +55,7 @@ class GGUFFile:
                 self.metadata.fail("split.tensors.count", message)
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType({t.name: t for t in tensors})
         self.size_bytes = sum(part.size for part in parts)
+        self.num_files = len(parts)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> GGUFFile:

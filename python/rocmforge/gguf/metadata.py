@@ -61,6 +61,10 @@ class Metadata(Mapping[str, Any]):
         """As in "u32", "string" or "string[151936]"."""
         return self._pairs[key].type_name
 
+    def is_array(self, key: str) -> bool:
+        """False also where the key is absent."""
+        return isinstance(self._pairs.get(key), Array)
+
     def count(self, key: str) -> int | None:
         """Number of elements of the array `key`, without decoding it; None if absent."""
         pair = self._pairs.get(key)

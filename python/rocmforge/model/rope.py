@@ -1,0 +1,116 @@
+"""Rotary position embedding: every kind of scaling folded into one frequency per pair.
+
+Definitions are llama.cpp's: `ggml_rope_yarn_corr_dims` and `rope_yarn` of ggml for YaRN (Peng et
+al., arXiv:2309.00071), freq_scale = 1 / factor for linear scaling, `rope_freqs.weight` as divisors
+for Llama 3. The last is computed here too for files that carry its parameters instead.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rocmforge.errors import ModelFileError, UnsupportedError
+from rocmforge.gguf import GGUFFile, TensorType
+
+ROPE_FACTORS = "rope_freqs.weight"
+
+
+class RopeScaling(enum.Enum):
+    """Values are those of the metadata key `rope.scaling.type`."""
+
+    NONE = "none"
+    LINEAR = "linear"
+    YARN = "yarn"
+    LLAMA3 = "llama3"
+
+
+@dataclass(frozen=True, slots=True)
+class RopeConfig:
+    """`factor` is how many times longer than in training a context may be."""
+
+    rotary_dim: int  # leading elements of a head that turn: even, at most head_dim
+    interleaved: bool  # pairs (2i, 2i+1); else (i, i + rotary_dim / 2)
+    base: float
+    scaling: RopeScaling = RopeScaling.NONE
+    factor: float = 1.0
+    original_context_length: int = 0  # positions; used by yarn and llama3
+    attn_factor: float = 1.0  # multiplies cos and sin
+    beta_fast: float = 32.0  # yarn: pairs that turn this often in the original context stay
+    beta_slow: float = 1.0  # yarn: pairs that turn this seldom are interpolated
+    low_freq_factor: float = 1.0  # llama3: as beta_slow
+    high_freq_factor: float = 4.0  # llama3: as beta_fast
+    has_factors: bool = False  # the file holds rope_freqs.weight
+
+    def inverse_frequencies(
+        self, factors: npt.NDArray[np.float32] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Radians per position, [rotary_dim / 2]; `factors` of the same shape divide them.
+
+        Factors take the place of llama3's scaling, from which converters compute them.
+        """
+        half = self.rotary_dim // 2
+        frequencies = self.base ** (-np.arange(half, dtype=np.float64) / half)
+        if factors is not None:
+            with np.errstate(over="ignore"):  # A factor near zero: the caller checks the result.
+                frequencies = frequencies / factors.astype(np.float64)
+        if self.scaling is RopeScaling.LINEAR:
+            frequencies = frequencies / self.factor
+        elif self.scaling is RopeScaling.YARN:
+            kept = self._yarn_kept()
+            frequencies = frequencies * kept + frequencies / self.factor * (1 - kept)
+        elif self.scaling is RopeScaling.LLAMA3 and factors is None:
+            kept = self._llama3_kept(frequencies)
+            frequencies = frequencies * kept + frequencies / self.factor * (1 - kept)
+        with np.errstate(over="ignore"):
+            return frequencies.astype(np.float32)
+
+    def magnitude(self) -> float:
+        """Factor on cos and sin: yarn's 0.1 ln(factor) + 1 (section 3.4), times `attn_factor`."""
+        if self.scaling is RopeScaling.YARN and self.factor > 1:
+            return (0.1 * math.log(self.factor) + 1) * self.attn_factor
+        return self.attn_factor
+
+    def _yarn_kept(self) -> npt.NDArray[np.float64]:
+        """Share of each pair's frequency that stays as trained, 1 for the fast ones."""
+        low = max(0.0, math.floor(self._pair_turning(self.beta_fast)))
+        high = min(self.rotary_dim - 1.0, math.ceil(self._pair_turning(self.beta_slow)))
+        pairs = np.arange(self.rotary_dim // 2, dtype=np.float64)
+        return 1 - np.clip((pairs - low) / max(0.001, high - low), 0, 1)
+
+    def _pair_turning(self, rotations: float) -> float:
+        """Which pair turns `rotations` times within the original context."""
+        turns = self.original_context_length / (rotations * 2 * math.pi)
+        return self.rotary_dim * math.log(turns) / (2 * math.log(self.base))
+
+    def _llama3_kept(self, frequencies: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        turns = self.original_context_length * frequencies / (2 * math.pi)
+        span = self.high_freq_factor - self.low_freq_factor
+        return np.clip((turns - self.low_freq_factor) / span, 0, 1)
+
+
+def rope_frequencies(file: GGUFFile, rope: RopeConfig) -> npt.NDArray[np.float32]:
+    """`rope.inverse_frequencies` with the divisors that the file holds, checked to be finite.
+
+    The shape of the divisors is taken as checked by `check_tensors`.
+    """
+    factors = None
+    if rope.has_factors:
+        tensor = file.tensors[ROPE_FACTORS]
+        if tensor.type is not TensorType.F32:
+            msg = f"{file.path}: {ROPE_FACTORS} is stored as {tensor.type.name}; F32 is supported"
+            raise UnsupportedError(msg)
+        factors = file.tensor_data(ROPE_FACTORS).view("<f4")
+        bad = np.flatnonzero(~(np.isfinite(factors) & (factors > 0)))
+        if bad.size:
+            msg = f"{file.path}: rope factor {bad[0]} is {factors[bad[0]]}, not a positive number"
+            raise ModelFileError(msg, offset=tensor.offset, key=ROPE_FACTORS)
+    frequencies = rope.inverse_frequencies(factors)
+    if not np.isfinite(frequencies).all():
+        msg = f"{file.path}: rope factors or scaling give frequencies beyond float32"
+        raise ModelFileError(msg, key=ROPE_FACTORS if rope.has_factors else None)
+    return frequencies
