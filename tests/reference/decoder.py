@@ -143,11 +143,20 @@ class ReferenceDecoder:
         return x / np.sqrt(mean_square + self.epsilon) * self.tensors[name]
 
 
+def kl_divergences(logits: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """KL(softmax(logits) || softmax(other)) in nats of each row (len) of (len, vocab)."""
+    p, q = _log_softmax(logits), _log_softmax(other.astype(np.float64))
+    return (np.exp(p) * (p - q)).sum(axis=-1)
+
+
 def negative_log_likelihoods(logits: np.ndarray, targets: Sequence[int]) -> np.ndarray:
     """-ln p of each target (len) under its row of logits (len, vocab)."""
-    top = logits.max(axis=-1)
-    normalizer = top + np.log(np.exp(logits - top[:, None]).sum(axis=-1))
-    return normalizer - logits[np.arange(len(logits)), np.asarray(targets)]
+    return -_log_softmax(logits)[np.arange(len(logits)), np.asarray(targets)]
+
+
+def _log_softmax(x: np.ndarray) -> np.ndarray:
+    x = x - x.max(axis=-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:

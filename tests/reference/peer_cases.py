@@ -1,7 +1,8 @@
-"""The tiny models whose logits llama.cpp has been asked for: one for each fact of the oracle.
+"""The tiny models that llama.cpp has been asked about: one for each fact of the oracle.
 
-All are float32, since llama.cpp quantizes activations for quantized weights and the oracle
-does not. A prompt longer than the original context makes rope scaling matter.
+CASES are float32, since llama.cpp quantizes activations for quantized weights and the oracle
+does not; how far that takes it from the oracle is what QUANTIZED is for. A prompt longer than
+the original context makes rope scaling matter.
 """
 
 from __future__ import annotations
@@ -18,12 +19,23 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-linear": ("llama", {"rope_scaling": "linear"}),
     "llama-none": ("llama", {"rope_scaling": "none"}),
     "llama-yarn": ("llama", {"rope_scaling": "yarn", "head_dim": 32}),
+    "llama-yarn-betas": ("llama", {"rope_scaling": "yarn-betas", "head_dim": 32}),
     "llama-llama3": ("llama", {"rope_scaling": "llama3", "head_dim": 32, "rope_base": 500000.0}),
     "qwen2": ("qwen2", {}),
     "qwen2-yarn": ("qwen2", {"rope_scaling": "yarn-attn", "rope_base": 1000000.0}),
     "qwen3": ("qwen3", {"head_dim": 32}),
     "qwen3-yarn": ("qwen3", {"rope_scaling": "yarn", "head_dim": 64, "context_length": 1024}),
 }
+
+# Keys that llama.cpp heeds for other architectures only, as arguments to it.
+PEER_ARGUMENTS = {"llama-yarn-betas": {"yarn_beta_fast": 24.0, "yarn_beta_slow": 2.0}}
+
+# Formats whose activations are quantized, each as a `llama` of this seed.
+QUANTIZED = (
+    *("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4"),
+    *("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "Q4_K_M"),
+)
+QUANTIZED_SEED = 4
 
 PROMPT_LENGTH = 96
 

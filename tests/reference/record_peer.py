@@ -15,7 +15,8 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
-from reference.peer_cases import CASES, prompt
+from reference.decoder import ReferenceDecoder, kl_divergences
+from reference.peer_cases import CASES, PEER_ARGUMENTS, QUANTIZED, QUANTIZED_SEED, prompt
 from reference.tiny_models import write_tiny_model
 
 RECORD = Path(__file__).with_name("peer_logits.json")
@@ -28,18 +29,30 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, (architecture, knobs) in CASES.items():
             path = write_tiny_model(Path(folder) / f"{name}.gguf", architecture, "F32", **knobs)
-            logits = peer_logits(path)
+            logits = peer_logits(path, **PEER_ARGUMENTS.get(name, {}))
             cases[name] = [[round(float(x), 5) for x in logits[p, ::STEP]] for p in POSITIONS]
+        divergences = {
+            weight_format: divergence(Path(folder) / "quantized.gguf", weight_format)
+            for weight_format in QUANTIZED
+        }
     record = {
         "llama-cpp-python": llama_cpp.__version__,
         "positions": POSITIONS,
         "step": STEP,
         "logits": cases,
+        "mean_kl_from_float64": divergences,
     }
     RECORD.write_text(json.dumps(record) + "\n")
 
 
-def peer_logits(path: Path) -> np.ndarray:
+def divergence(path: Path, weight_format: str) -> float:
+    write_tiny_model(path, "llama", weight_format, seed=QUANTIZED_SEED)
+    logits = peer_logits(path)
+    expected = ReferenceDecoder(path).logits(prompt(logits.shape[-1]))
+    return round(float(kl_divergences(expected, logits).mean()), 7)
+
+
+def peer_logits(path: Path, **arguments: float) -> np.ndarray:
     model = llama_cpp.Llama(
         str(path),
         n_ctx=0,
@@ -47,6 +60,7 @@ def peer_logits(path: Path) -> np.ndarray:
         type_k=llama_cpp.GGML_TYPE_F32,
         type_v=llama_cpp.GGML_TYPE_F32,
         verbose=False,
+        **arguments,
     )
     ids = prompt(model.n_vocab())
     model.eval(ids)

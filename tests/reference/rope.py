@@ -49,7 +49,8 @@ def rope_from_metadata(
     """Builds the rope that the `rope.*` keys (without the architecture's prefix) describe.
 
     `factors` is the tensor rope_freqs.weight (dim / 2), by which Llama 3 files divide the
-    frequencies; None stands for all ones.
+    frequencies; None stands for all ones. Scaling `llama3`, which llama.cpp has as such a
+    tensor only, is Llama 3.1's rule with its parameters as keys.
     """
     base = float(keys.get("rope.freq_base", 10000.0))
     frequency = base ** (-2.0 * np.arange(dim // 2) / dim)
@@ -57,38 +58,34 @@ def rope_from_metadata(
         frequency = frequency / factors
 
     kind = keys.get("rope.scaling.type", "linear")
-    if kind not in ("none", "linear", "yarn"):
+    factor = float(keys.get("rope.scaling.factor", keys.get("rope.scale_linear", 1.0)))
+    original_context = int(keys.get("rope.scaling.original_context_length", context_length))
+    magnitude = float(keys.get("rope.scaling.attn_factor", 1.0))
+    if kind == "none":
+        keep: Any = 1.0
+    elif kind == "linear":
+        keep = 0.0
+    elif kind == "yarn":
+        keep = _yarn_share(
+            dim,
+            base,
+            original_context,
+            beta_fast=float(keys.get("rope.scaling.yarn_beta_fast", 32.0)),
+            beta_slow=float(keys.get("rope.scaling.yarn_beta_slow", 1.0)),
+        )
+        magnitude *= 0.1 * math.log(factor) + 1.0
+    elif kind == "llama3":
+        low = float(keys.get("rope.scaling.low_freq_factor", 1.0))
+        high = float(keys.get("rope.scaling.high_freq_factor", 4.0))
+        turns = original_context * frequency / (2 * math.pi)
+        keep = np.clip((turns - low) / (high - low), 0.0, 1.0)
+    else:
         message = f"no reference for rope scaling {kind!r}"
         raise NotImplementedError(message)
-    factor = float(keys.get("rope.scaling.factor", keys.get("rope.scale_linear", 0.0))) or 1.0
-    if kind == "none":
-        factor = 1.0
-    stretch = float(keys.get("rope.scaling.yarn_ext_factor", -1.0))
-    if stretch < 0:
-        stretch = 1.0 if kind == "yarn" else 0.0
-
-    interpolated = frequency / factor
-    magnitude = float(keys.get("rope.scaling.attn_factor", 1.0))
-    if stretch == 0:
-        magnitude *= float(keys.get("rope.scaling.yarn_attn_factor", 1.0))
-        return Rope(dim, interleaved, interpolated, magnitude)
-
-    original_context = int(keys.get("rope.scaling.original_context_length", context_length))
-    keep = stretch * _extrapolated_share(
-        dim,
-        base,
-        original_context,
-        beta_fast=float(keys.get("rope.scaling.yarn_beta_fast", 32.0)),
-        beta_slow=float(keys.get("rope.scaling.yarn_beta_slow", 1.0)),
-    )
-    magnitude *= _yarn_magnitude(factor, 1.0)
-    log_multiplier = float(keys.get("rope.scaling.yarn_log_multiplier", 0.0))
-    if log_multiplier != 0:
-        magnitude /= _yarn_magnitude(factor, log_multiplier)
-    return Rope(dim, interleaved, interpolated * (1 - keep) + frequency * keep, magnitude)
+    return Rope(dim, interleaved, frequency * keep + frequency / factor * (1 - keep), magnitude)
 
 
-def _extrapolated_share(
+def _yarn_share(
     dim: int, base: float, original_context: int, *, beta_fast: float, beta_slow: float
 ) -> np.ndarray:
     """1 for pairs that turn over beta_fast times in the original context, 0 for under
@@ -101,7 +98,3 @@ def _extrapolated_share(
     high = min(dim - 1.0, math.ceil(pair_that_turns(beta_slow)))
     line = (np.arange(dim // 2) - low) / max(0.001, high - low)
     return 1.0 - np.clip(line, 0.0, 1.0)
-
-
-def _yarn_magnitude(factor: float, multiplier: float) -> float:
-    return 1.0 if factor <= 1 else 0.1 * multiplier * math.log(factor) + 1.0

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter, RopeScalingType
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 from reference.random_weights import random_matrix, uniform
 from reference.tiny_vocabularies import write_vocabulary
 
@@ -22,7 +22,7 @@ MIXED = "Q4_K_M"
 FALLBACK = {"Q4_K": "Q5_0", "Q6_K": "Q8_0"}
 
 LLAMA3_FACTOR = 8.0
-ROPE_SCALINGS = ("none", "linear", "yarn", "yarn-attn", "llama3")
+ROPE_SCALINGS = ("none", "linear", "yarn", "yarn-attn", "yarn-betas", "llama3", "llama3-keys")
 
 
 @dataclass(frozen=True)
@@ -121,13 +121,21 @@ def _write_metadata(writer: GGUFWriter, model: TinyModel) -> None:
     if model.num_experts:
         writer.add_expert_count(model.num_experts)
         writer.add_expert_used_count(model.num_experts_used)
-    if model.rope_scaling in ("none", "linear", "yarn", "yarn-attn"):
-        kind = model.rope_scaling.removesuffix("-attn")
-        writer.add_rope_scaling_type(RopeScalingType(kind))
-        writer.add_rope_scaling_factor(4.0)
-        writer.add_rope_scaling_orig_ctx_len(model.context_length // 4)
-        if model.rope_scaling == "yarn-attn":
-            writer.add_rope_scaling_attn_factors(0.75)
+    if model.rope_scaling not in (None, "llama3"):
+        _write_rope_scaling(writer, model, model.rope_scaling)
+
+
+def _write_rope_scaling(writer: GGUFWriter, model: TinyModel, scaling: str) -> None:
+    kind = scaling.partition("-")[0]
+    prefix = f"{model.architecture}.rope.scaling"
+    writer.add_string(f"{prefix}.type", kind)
+    writer.add_rope_scaling_factor(LLAMA3_FACTOR if kind == "llama3" else 4.0)
+    writer.add_rope_scaling_orig_ctx_len(model.context_length // 4)
+    if scaling == "yarn-attn":
+        writer.add_rope_scaling_attn_factors(0.75)
+    if scaling == "yarn-betas":
+        writer.add_float32(f"{prefix}.yarn_beta_fast", 24.0)
+        writer.add_float32(f"{prefix}.yarn_beta_slow", 2.0)
 
 
 def _write_tensors(writer: GGUFWriter, model: TinyModel) -> None:
