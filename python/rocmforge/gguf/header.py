@@ -21,11 +21,13 @@ MAX_STRING_BYTES = 64 << 20
 MAX_KEY_BYTES = (1 << 16) - 1  # the specification's own limit
 MAX_KEYS = 1 << 16
 MAX_TENSORS = 1 << 16
-MAX_ITEMS = 1 << 22  # strings and nested arrays in all arrays of a file
+MAX_STRINGS = 1 << 22  # in all arrays of a file together
+MAX_INNER_ARRAYS = 1 << 16  # likewise
 MAX_ARRAY_DEPTH = 4
 MAX_NAME_BYTES = 63  # GGML_MAX_NAME less its final NUL
 MAX_DIMS = 4
 
+_ELEMENT_LIMITS = {ValueType.STRING: MAX_STRINGS, ValueType.ARRAY: MAX_INNER_ARRAYS}
 _MIN_PAIR = 8 + 4 + 1  # key length, value type, one byte of value
 _MIN_TENSOR = 8 + 4 + 8 + 4 + 8  # name length, number of dimensions, one of them, type, offset
 _CHUNK = 1 << 20
@@ -49,7 +51,7 @@ class Header:
     version: int
     pairs: dict[str, Scalar | Array]
     tensors: list[RawTensor]
-    data: bytearray  # holds at least [0, end) of the file
+    data: bytes  # the file up to `end`
     end: int
 
 
@@ -65,7 +67,7 @@ class _HeaderReader:
         self._size = file.size
         self._data = bytearray()
         self._pos = 0
-        self._num_items = 0
+        self._room = dict(_ELEMENT_LIMITS)
 
     def read(self) -> Header:
         version = self._preamble()
@@ -78,7 +80,9 @@ class _HeaderReader:
         self._check_count("tensor", num_tensors, MAX_TENSORS, _MIN_TENSOR, 8)
         seen: set[str] = set()
         tensors = [self._tensor(seen) for _ in range(num_tensors)]
-        return Header(version, pairs, tensors, self._data, self._pos)
+        return Header(
+            version, pairs, tensors, bytes(memoryview(self._data)[: self._pos]), self._pos
+        )
 
     def _preamble(self) -> int:
         head = self._file.read(0, min(self._size, 512))
@@ -94,11 +98,10 @@ class _HeaderReader:
 
     def _check_count(self, what: str, count: int, limit: int, record: int, offset: int) -> None:
         room = (self._size - self._pos) // record
-        if count > min(room, limit):
-            why = (
-                f"{room} fit into the rest of the file" if count > room else f"{limit} is the limit"
-            )
-            self._fail(f"the header claims {count} {what}s; at most {why}", offset)
+        if count > room:
+            self._fail(f"{count} {what}s are claimed, {room} fit into the rest of the file", offset)
+        if count > limit:
+            self._fail(f"{count} {what}s are claimed; the limit is {limit}", offset)
 
     def _pair(self, pairs: dict[str, Scalar | Array]) -> None:
         position = self._pos
@@ -147,9 +150,12 @@ class _HeaderReader:
             return Array(value_type, position, count, start, self._pos)
         record = 8 if value_type is ValueType.STRING else 12
         self._require(count * record, f"an array of {count} {value_type.name}", key)
-        self._num_items += count
-        if self._num_items > MAX_ITEMS:
-            self._fail(f"metadata arrays hold over {MAX_ITEMS} strings", position, key)
+        self._room[value_type] -= count
+        if self._room[value_type] < 0:
+            limit = _ELEMENT_LIMITS[value_type]
+            self._fail(
+                f"the arrays hold more than {limit} {value_type.name} elements", position, key
+            )
         if value_type is ValueType.STRING:
             self._skip_strings(count, key)
         else:

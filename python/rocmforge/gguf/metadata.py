@@ -43,7 +43,7 @@ _REQUIRED: Final = _Required()
 class Metadata(Mapping[str, Any]):
     """Values are int, float, bool, str, a list (of str or lists) or a NumPy array."""
 
-    def __init__(self, path: Path, pairs: dict[str, Scalar | Array], data: bytearray) -> None:
+    def __init__(self, path: Path, pairs: dict[str, Scalar | Array], data: bytes) -> None:
         self._path = path
         self._pairs = pairs
         self._data = data
@@ -155,12 +155,13 @@ class Metadata(Mapping[str, Any]):
     def byte_strings(self, key: str) -> list[bytes]:
         """The strings of the array `key` as bytes, valid UTF-8 or not."""
         pair = self._array(key, frozenset({ValueType.STRING}), "an array of strings")
-        return [bytes(self._data[start:end]) for start, end in string_ranges(self._data, pair)]
+        return [self._data[start:end] for start, end in string_ranges(self._data, pair)]
 
     def ints(
         self, key: str, *, minimum: int = _INT_MIN, maximum: int = _INT_MAX
     ) -> npt.NDArray[np.int64]:
         """The integers of the array `key`, each in [minimum, maximum]."""
+        maximum = min(maximum, _INT_MAX)
         pair = self._array(key, INTEGERS, "an array of integers")
         values = self._numbers(pair)
         if values.size:
@@ -198,9 +199,7 @@ class Metadata(Mapping[str, Any]):
         return self._numbers(pair)
 
     def _numbers(self, pair: Array) -> npt.NDArray[Any]:
-        return np.frombuffer(
-            bytes(self._data[pair.start : pair.end]), DTYPES[pair.type], pair.count
-        )
+        return np.frombuffer(self._data, DTYPES[pair.type], pair.count, pair.start)
 
     def _scalar(
         self, key: str, default: object, types: frozenset[ValueType], wanted: str
@@ -234,5 +233,5 @@ class Metadata(Mapping[str, Any]):
         raise ModelFileError(msg, offset=pair.offset, key=key)
 
 
-def _display(raw: bytes | bytearray) -> str:
+def _display(raw: bytes) -> str:
     return raw.decode(errors="replace")
