@@ -11,9 +11,16 @@ void install_scalar_elementwise(Kernels& k);
 void install_scalar_attend(Kernels& k);
 void install_scalar_sample(Kernels& k);
 
+void install_avx2_linear_float(Kernels& k);
+void install_avx2_linear_q8x32(Kernels& k);
+void install_avx2_linear_q8x256(Kernels& k);
+void install_avx2_quantize(Kernels& k);
 void install_avx2_elementwise(Kernels& k);
 void install_avx2_attend(Kernels& k);
 
+void install_avx512_linear_float(Kernels& k);
+void install_avx512_linear_q8x32(Kernels& k);
+void install_avx512_linear_q8x256(Kernels& k);
 void install_avx512_elementwise(Kernels& k);
 void install_avx512_attend(Kernels& k);
 

@@ -80,7 +80,7 @@ RF_HD float decode(const BlockQ8_0& b, int i) {
   return half_to_float(b.d) * static_cast<float>(quant(b, i));
 }
 
-RF_HD int iq4_value(int code) {
+RF_HD constexpr int iq4_value(int code) {
   constexpr std::int8_t kValues[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                        1,    13,   25,  38,  53,  69,  89,  113};
   return kValues[code];
@@ -96,7 +96,7 @@ RF_HD float decode(const BlockIQ4_NL& b, int i) {
 }
 
 // Twice the E2M1 value of a code, an integer.
-RF_HD int e2m1_doubled(int code) {
+RF_HD constexpr int e2m1_doubled(int code) {
   constexpr std::int8_t kValues[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
   return kValues[code];
 }

@@ -3,6 +3,10 @@
 namespace rocmforge::cpu {
 
 void install_avx2(Kernels& k) {
+  install_avx2_linear_float(k);
+  install_avx2_linear_q8x32(k);
+  install_avx2_linear_q8x256(k);
+  install_avx2_quantize(k);
   install_avx2_elementwise(k);
   install_avx2_attend(k);
 }

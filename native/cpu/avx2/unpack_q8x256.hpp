@@ -1,0 +1,202 @@
+// K-quants and IQ4_XS, decoded to Panel256. The AVX-512 unit uses this too.
+#pragma once
+
+#include "cpu/avx2/unpack_q8x32.hpp"
+
+namespace rocmforge::cpu {
+namespace {
+
+// The three forms of Panel256.
+enum class OffsetKind { kMin, kConstant, kSigned };
+
+template <class Block>
+constexpr OffsetKind kOffsetKind = OffsetKind::kMin;
+template <>
+constexpr OffsetKind kOffsetKind<quant::BlockQ3_K> = OffsetKind::kConstant;
+template <>
+constexpr OffsetKind kOffsetKind<quant::BlockQ6_K> = OffsetKind::kConstant;
+template <>
+constexpr OffsetKind kOffsetKind<quant::BlockIQ4_XS> = OffsetKind::kSigned;
+
+template <class Block>
+constexpr int kOffset = 0;
+template <>
+constexpr int kOffset<quant::BlockQ3_K> = 4;
+template <>
+constexpr int kOffset<quant::BlockQ6_K> = 32;
+
+// Bits [shift, shift + width) of every byte, moved to bit `to`.
+template <int kShift, int kWidth, int kTo = 0>
+inline __m256i field(__m256i bytes) {
+  const __m256i mask = _mm256_set1_epi8(((1 << kWidth) - 1) << kTo);
+  if constexpr (kShift >= kTo)
+    return _mm256_and_si256(_mm256_srli_epi16(bytes, kShift - kTo), mask);
+  else
+    return _mm256_and_si256(_mm256_slli_epi16(bytes, kTo - kShift), mask);
+}
+
+// Calls f<0>() .. f<kCount - 1>(): shifts by immediates need constants.
+template <int kCount, int kStep = 0, class F>
+inline void unrolled(F f) {
+  if constexpr (kStep < kCount) {
+    f.template operator()<kStep>();
+    unrolled<kCount, kStep + 1>(f);
+  }
+}
+
+inline void unpack_quants(std::uint8_t* q, const quant::BlockQ2_K& b) {
+  for (int half = 0; half < 2; ++half) {
+    const __m256i bytes = load256(b.qs + 32 * half);
+    unrolled<4>([&]<int j>() { store256(q + 128 * half + 32 * j, field<2 * j, 2>(bytes)); });
+  }
+}
+
+inline void unpack_quants(std::uint8_t* q, const quant::BlockQ3_K& b) {
+  const __m256i high = load256(b.hmask);
+  unrolled<2>([&]<int half>() {
+    const __m256i bytes = load256(b.qs + 32 * half);
+    unrolled<4>([&]<int j>() {
+      store256(q + 128 * half + 32 * j,
+               _mm256_or_si256(field<2 * j, 2>(bytes), field<4 * half + j, 1, 2>(high)));
+    });
+  });
+}
+
+inline void unpack_quants(std::uint8_t* q, const quant::BlockQ4_K& b) {
+  for (int j = 0; j < 4; ++j) {
+    const __m256i bytes = load256(b.qs + 32 * j);
+    store256(q + 64 * j, field<0, 4>(bytes));
+    store256(q + 64 * j + 32, field<4, 4>(bytes));
+  }
+}
+
+inline void unpack_quants(std::uint8_t* q, const quant::BlockQ5_K& b) {
+  const __m256i high = load256(b.qh);
+  unrolled<4>([&]<int j>() {
+    const __m256i bytes = load256(b.qs + 32 * j);
+    store256(q + 64 * j, _mm256_or_si256(field<0, 4>(bytes), field<2 * j, 1, 4>(high)));
+    store256(q + 64 * j + 32, _mm256_or_si256(field<4, 4>(bytes), field<2 * j + 1, 1, 4>(high)));
+  });
+}
+
+inline void unpack_quants(std::uint8_t* q, const quant::BlockQ6_K& b) {
+  for (int half = 0; half < 2; ++half) {
+    const __m256i high = load256(b.qh + 32 * half);
+    const __m256i first = load256(b.ql + 64 * half), second = load256(b.ql + 64 * half + 32);
+    std::uint8_t* to = q + 128 * half;
+    store256(to, _mm256_or_si256(field<0, 4>(first), field<0, 2, 4>(high)));
+    store256(to + 32, _mm256_or_si256(field<0, 4>(second), field<2, 2, 4>(high)));
+    store256(to + 64, _mm256_or_si256(field<4, 4>(first), field<4, 2, 4>(high)));
+    store256(to + 96, _mm256_or_si256(field<4, 4>(second), field<6, 2, 4>(high)));
+  }
+}
+
+inline void unpack_quants(std::uint8_t* q, const quant::BlockIQ4_XS& b) {
+  for (int j = 0; j < 8; ++j) store256(q + 32 * j, looked_up(kIq4Values, nibbles(b.qs + 16 * j)));
+}
+
+// Sixteen scales (and mins) as int16.
+struct GroupScales {
+  __m256i scales;
+  __m256i mins;
+};
+
+inline std::uint32_t load32(const std::uint8_t* p) {
+  std::uint32_t v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+inline GroupScales group_scales(const quant::BlockQ2_K& b) {
+  const __m256i bytes = _mm256_cvtepu8_epi16(load128(b.scales));
+  return {_mm256_and_si256(bytes, _mm256_set1_epi16(15)), _mm256_srli_epi16(bytes, 4)};
+}
+
+// Eight 6-bit scales and mins in twelve bytes (layout at scale_6bit in quant/blocks.hpp).
+inline GroupScales group_scales_6bit(const std::uint8_t* s) {
+  const std::uint32_t a = load32(s), b = load32(s + 4), c = load32(s + 8);
+  const std::uint32_t scales_high = (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030);
+  const std::uint32_t mins_high = (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030);
+  const __m128i bytes =
+      _mm_setr_epi32(static_cast<int>(a & 0x3f3f3f3f), static_cast<int>(scales_high),
+                     static_cast<int>(b & 0x3f3f3f3f), static_cast<int>(mins_high));
+  return {_mm256_cvtepu8_epi16(_mm_unpacklo_epi8(bytes, bytes)),
+          _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(bytes, bytes))};
+}
+inline GroupScales group_scales(const quant::BlockQ4_K& b) { return group_scales_6bit(b.scales); }
+inline GroupScales group_scales(const quant::BlockQ5_K& b) { return group_scales_6bit(b.scales); }
+
+inline GroupScales group_scales(const quant::BlockQ3_K& b) {
+  const std::uint32_t a = load32(b.scales), c = load32(b.scales + 4), high = load32(b.scales + 8);
+  const __m128i low =
+      _mm_setr_epi32(static_cast<int>(a & 0x0f0f0f0f), static_cast<int>(c & 0x0f0f0f0f),
+                     static_cast<int>(a >> 4 & 0x0f0f0f0f), static_cast<int>(c >> 4 & 0x0f0f0f0f));
+  const __m128i top = _mm_setr_epi32(
+      static_cast<int>(high << 4 & 0x30303030), static_cast<int>(high << 2 & 0x30303030),
+      static_cast<int>(high & 0x30303030), static_cast<int>(high >> 2 & 0x30303030));
+  const __m256i scales =
+      _mm256_sub_epi16(_mm256_cvtepu8_epi16(_mm_or_si128(low, top)), _mm256_set1_epi16(32));
+  return {scales, _mm256_mullo_epi16(scales, _mm256_set1_epi16(-kOffset<quant::BlockQ3_K>))};
+}
+
+inline GroupScales group_scales(const quant::BlockQ6_K& b) {
+  const __m256i scales = _mm256_cvtepi8_epi16(load128(b.scales));
+  return {scales, _mm256_mullo_epi16(scales, _mm256_set1_epi16(-kOffset<quant::BlockQ6_K>))};
+}
+
+inline GroupScales group_scales(const quant::BlockIQ4_XS& b) {
+  const __m256i low = _mm256_srlv_epi32(_mm256_set1_epi32(static_cast<int>(load32(b.scales_l))),
+                                        _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+  const __m256i high = _mm256_srlv_epi32(_mm256_set1_epi32(b.scales_h),
+                                         _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
+  const __m256i six =
+      _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)),
+                      _mm256_slli_epi32(_mm256_and_si256(high, _mm256_set1_epi32(3)), 4));
+  const __m256i scales = _mm256_sub_epi32(six, _mm256_set1_epi32(32));
+  // Each of the eight serves two groups: its low 16 bits into both halves of the lane.
+  const __m256i twice = _mm256_or_si256(_mm256_and_si256(scales, _mm256_set1_epi32(0xffff)),
+                                        _mm256_slli_epi32(scales, 16));
+  return {twice, _mm256_setzero_si256()};
+}
+
+// Eight copies of each of sixteen int16.
+inline void store_copies(std::int16_t (*to)[8], __m256i v) {
+  const __m256i low = _mm256_permute2x128_si256(v, v, 0x00);
+  const __m256i high = _mm256_permute2x128_si256(v, v, 0x11);
+  const __m256i first_two = _mm256_setr_epi64x(0x0100010001000100, 0x0100010001000100,
+                                               0x0302030203020302, 0x0302030203020302);
+  for (int j = 0; j < 4; ++j) {
+    const __m256i pick = _mm256_add_epi8(first_two, _mm256_set1_epi8(static_cast<char>(4 * j)));
+    store256(to[2 * j], _mm256_shuffle_epi8(low, pick));
+    store256(to[2 * j + 8], _mm256_shuffle_epi8(high, pick));
+  }
+}
+
+template <class Block>
+inline void unpack(Panel256& p, const Block& b) {
+  unpack_quants(p.q, b);
+  const GroupScales s = group_scales(b);
+  store_copies(p.scales, s.scales);
+  if constexpr (kOffsetKind<Block> != OffsetKind::kSigned) store256(p.mins, s.mins);
+  p.d = _cvtsh_ss(b.d);
+  if constexpr (kOffsetKind<Block> == OffsetKind::kMin) p.dmin = _cvtsh_ss(b.dmin);
+}
+
+// The 256 weights, equal to quant::decode bit by bit.
+template <class Block>
+inline void decode(float* y, const Panel256& p) {
+  for (int i = 0; i < 256; i += 8) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p.q + i));
+    __m256i q = kOffsetKind<Block> == OffsetKind::kSigned ? _mm256_cvtepi8_epi32(bytes)
+                                                          : _mm256_cvtepu8_epi32(bytes);
+    q = _mm256_sub_epi32(q, _mm256_set1_epi32(kOffset<Block>));
+    const float scale = p.d * static_cast<float>(p.scales[i / 16][0]);
+    __m256 v = _mm256_mul_ps(_mm256_set1_ps(scale), _mm256_cvtepi32_ps(q));
+    if constexpr (kOffsetKind<Block> == OffsetKind::kMin)
+      v = _mm256_sub_ps(v, _mm256_set1_ps(p.dmin * static_cast<float>(p.mins[i / 16])));
+    _mm256_storeu_ps(y + i, v);
+  }
+}
+
+}  // namespace
+}  // namespace rocmforge::cpu
