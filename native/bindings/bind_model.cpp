@@ -10,9 +10,11 @@
 
 #include "bindings/bindings.hpp"
 #include "bindings/names.hpp"
+#include "bindings/sampling_args.hpp"
 #include "core/error.hpp"
 #include "cpu/cpu_backend.hpp"
 #include "model/decoder.hpp"
+#include "model/sampling.hpp"
 
 namespace py = pybind11;
 
@@ -70,11 +72,20 @@ Tensor tensor_of(const std::string& name, const py::buffer_info& memory, const s
   return t;
 }
 
+struct StepOutput {
+  py::array token_ids, logprobs;
+  py::object top_ids = py::none(), top_logprobs = py::none();
+};
+
+// The engine's Decoder (engine/decoder.py) on the CPU, where a step is finished when enqueue()
+// returns: lookahead 0.
 class NativeDecoder {
  public:
   NativeDecoder(const DecoderSpec& spec, const py::dict& weights, int num_threads,
                 bool float_activations, const std::string& kv_dtype, std::int64_t num_blocks,
-                std::int64_t block_size, std::int64_t max_num_tokens, std::int64_t max_model_len) {
+                std::int64_t block_size, std::int64_t max_num_tokens, std::int64_t max_num_seqs,
+                std::int64_t max_model_len)
+      : max_num_seqs_(max_num_seqs) {
     WeightMap map;
     for (const auto& [key, value] : weights) {
       const auto name = key.cast<std::string>();
@@ -85,44 +96,103 @@ class NativeDecoder {
     }
     const DecoderLimits limits{kv_type_named(kv_dtype), num_blocks, block_size, max_num_tokens,
                                max_model_len};
+    py::gil_scoped_release nogil;
     auto backend = std::make_unique<cpu::CpuBackend>(
         cpu::kernels(), cpu::CpuOptions{num_threads, float_activations});
-    py::gil_scoped_release nogil;
+    backend_ = backend.get();
     decoder_ = std::make_unique<Decoder>(std::move(backend), spec, map, limits);
+    sampler_ = std::make_unique<Sampler>(backend_->kernels(), num_threads, spec.vocab_size);
   }
 
-  void forward(const py::object& batch, bool want_logits) {
+  std::int64_t enqueue(const py::object& batch, const py::object& sampling) {
     std::vector<Ints> keep;
     const Batch b = batch_of(batch, keep);
+    std::optional<SamplingArgs> args;
+    if (!sampling.is_none())
+      args.emplace(sampling, b.num_logit_rows(), decoder_->spec().vocab_size);
     {
       py::gil_scoped_release nogil;
-      decoder_->forward(b, want_logits);
+      decoder_->forward(b);
+      if (args) draw(args->batch());
     }
-    rows_ = b.num_logit_rows();
-    has_logits_ = want_logits;
+    has_draws_ = args.has_value();
+    wants_logprobs_ = false;
+    if (args)
+      for (const std::int32_t n : args->batch().num_logprobs) wants_logprobs_ |= n >= 0;
+    return ++last_handle_;
   }
 
-  // Views of the last step's rows, valid until the next one.
-  py::array_t<float> logits(const py::object& self) {
-    check(has_logits_, ErrorCode::kInvalidArgument, "the last step computed no logits");
-    return view(decoder_->logits(), decoder_->spec().vocab_size, self);
+  StepOutput collect(std::int64_t handle, const py::object& self) {
+    check_handle(handle);
+    check(has_draws_, ErrorCode::kInvalidArgument, "the step was enqueued without sampling");
+    const std::int64_t rows = decoder_->num_rows();
+    StepOutput out{py::array_t<std::int32_t>(rows, token_ids_.data(), self),
+                   py::array_t<float>(rows, logprobs_.data(), self)};
+    if (wants_logprobs_) {
+      const std::vector<py::ssize_t> shape{rows, kMaxLogprobs};
+      out.top_ids = py::array_t<std::int32_t>(shape, top_ids_.data(), self);
+      out.top_logprobs = py::array_t<float>(shape, top_logprobs_.data(), self);
+    }
+    return out;
   }
-  py::array_t<float> hidden(const py::object& self) {
-    return view(decoder_->hidden(), decoder_->spec().hidden_size, self);
+
+  py::array_t<float> logits(std::int64_t handle, const py::object& self) {
+    check_handle(handle);
+    check(!has_draws_, ErrorCode::kInvalidArgument, "sampling has overwritten the step's logits");
+    const std::int64_t rows = decoder_->num_rows(), vocab = decoder_->spec().vocab_size;
+    if (rows == 0) return py::array_t<float>(std::vector<py::ssize_t>{0, vocab});
+    const float* data = nullptr;
+    {
+      py::gil_scoped_release nogil;
+      data = decoder_->logits();
+    }
+    return py::array_t<float>({rows, vocab}, data, self);
+  }
+
+  py::array_t<float> hidden(std::int64_t handle, const py::object& self) {
+    check_handle(handle);
+    const std::int64_t rows = decoder_->num_rows(), width = decoder_->spec().hidden_size;
+    if (rows == 0) return py::array_t<float>(std::vector<py::ssize_t>{0, width});
+    return py::array_t<float>({rows, width}, decoder_->hidden(), self);
   }
 
   const Decoder& decoder() const { return *decoder_; }
+  std::int64_t max_num_seqs() const { return max_num_seqs_; }
+  int num_threads() const { return backend_->pool().num_threads(); }
 
  private:
-  py::array_t<float> view(const float* data, std::int64_t width, const py::object& self) {
-    if (rows_ == 0) return py::array_t<float>(std::vector<py::ssize_t>{0, width});
-    return py::array_t<float>({rows_, width}, data, self);
+  void check_handle(std::int64_t handle) const {
+    if (handle != last_handle_ || handle == 0)
+      throw Error(ErrorCode::kInvalidArgument, "handle " + std::to_string(handle) +
+                                                   " is not that of the last step, " +
+                                                   std::to_string(last_handle_));
+  }
+
+  void draw(const SamplingBatch& sampling) {
+    const auto rows = static_cast<std::size_t>(decoder_->num_rows());
+    if (rows == 0) return;
+    if (rows > token_ids_.size()) {
+      token_ids_.resize(rows);
+      status_.resize(rows);
+      logprobs_.resize(rows);
+      top_ids_.resize(rows * kMaxLogprobs);
+      top_logprobs_.resize(rows * kMaxLogprobs);
+    }
+    sampler_->sample(&backend_->pool(), decoder_->logits(), decoder_->spec().vocab_size, sampling,
+                     {token_ids_.data(), status_.data(), logprobs_.data(), top_ids_.data(),
+                      top_logprobs_.data()});
   }
 
   std::vector<py::buffer_info> memory_;  // before decoder_: destroyed after it
+  cpu::CpuBackend* backend_ = nullptr;   // owned by decoder_
   std::unique_ptr<Decoder> decoder_;
-  std::int64_t rows_ = 0;
-  bool has_logits_ = false;
+  std::unique_ptr<Sampler> sampler_;
+  std::int64_t max_num_seqs_;
+  std::int64_t last_handle_ = 0;
+  bool has_draws_ = false, wants_logprobs_ = false;
+  std::vector<std::int32_t> token_ids_, top_ids_;
+  std::vector<SampleStatus> status_;
+  std::vector<float> logprobs_, top_logprobs_;
 };
 
 }  // namespace
@@ -152,21 +222,50 @@ void bind_model(py::module_& m) {
           "rope_magnitude", [](const DecoderSpec& s) { return s.rope.magnitude; },
           [](DecoderSpec& s, float v) { s.rope.magnitude = v; });
 
+  py::class_<StepOutput>(m, "StepOutput", "What a step drew, one entry per logit row.")
+      .def_readonly("token_ids", &StepOutput::token_ids)
+      .def_readonly("logprobs", &StepOutput::logprobs)
+      .def_readonly("top_ids", &StepOutput::top_ids)
+      .def_readonly("top_logprobs", &StepOutput::top_logprobs);
+
+  const auto count = [](auto get) {
+    return [get](const NativeDecoder& d) { return static_cast<std::int64_t>(get(d)); };
+  };
+  using D = NativeDecoder;
   py::class_<NativeDecoder>(m, "Decoder", "A model ready to run steps on the CPU.")
       .def(py::init<const DecoderSpec&, const py::dict&, int, bool, const std::string&,
-                    std::int64_t, std::int64_t, std::int64_t, std::int64_t>(),
+                    std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t>(),
            py::arg("spec"), py::arg("weights"), py::kw_only(), py::arg("num_threads"),
            py::arg("float_activations"), py::arg("kv_dtype"), py::arg("num_blocks"),
-           py::arg("block_size"), py::arg("max_num_tokens"), py::arg("max_model_len"))
-      .def("forward", &NativeDecoder::forward, py::arg("batch"), py::arg("want_logits") = true)
-      .def("logits", [](py::object self) { return self.cast<NativeDecoder&>().logits(self); })
-      .def("hidden", [](py::object self) { return self.cast<NativeDecoder&>().hidden(self); })
+           py::arg("block_size"), py::arg("max_num_tokens"), py::arg("max_num_seqs"),
+           py::arg("max_model_len"))
+      .def("enqueue", &D::enqueue, py::arg("batch"), py::arg("sampling"))
+      .def("collect",
+           [](py::object self, std::int64_t h) { return self.cast<D&>().collect(h, self); })
+      .def("logits",
+           [](py::object self, std::int64_t h) { return self.cast<D&>().logits(h, self); })
+      .def("hidden",
+           [](py::object self, std::int64_t h) { return self.cast<D&>().hidden(h, self); })
+      .def_property_readonly("lookahead", [](const D&) { return 0; })
+      .def_property_readonly("vocab_size",
+                             count([](const D& d) { return d.decoder().spec().vocab_size; }))
+      .def_property_readonly("hidden_size",
+                             count([](const D& d) { return d.decoder().spec().hidden_size; }))
+      .def_property_readonly("num_blocks",
+                             count([](const D& d) { return d.decoder().kv().num_blocks(); }))
+      .def_property_readonly("block_size",
+                             count([](const D& d) { return d.decoder().kv().block_size(); }))
+      .def_property_readonly("max_num_tokens",
+                             count([](const D& d) { return d.decoder().limits().max_num_tokens; }))
+      .def_property_readonly("max_num_seqs", count([](const D& d) { return d.max_num_seqs(); }))
+      .def_property_readonly("max_model_len",
+                             count([](const D& d) { return d.decoder().limits().max_model_len; }))
+      .def_property_readonly("num_threads", count([](const D& d) { return d.num_threads(); }))
       .def_property_readonly("weight_bytes",
-                             [](const NativeDecoder& d) { return d.decoder().weight_bytes(); })
-      .def_property_readonly("kv_bytes",
-                             [](const NativeDecoder& d) { return d.decoder().kv().bytes(); })
+                             count([](const D& d) { return d.decoder().weight_bytes(); }))
+      .def_property_readonly("kv_bytes", count([](const D& d) { return d.decoder().kv().bytes(); }))
       .def_property_readonly("activation_bytes",
-                             [](const NativeDecoder& d) { return d.decoder().activation_bytes(); });
+                             count([](const D& d) { return d.decoder().activation_bytes(); }));
 }
 
 }  // namespace rocmforge::bindings

@@ -80,19 +80,6 @@ StoragePtr Decoder::allocate_floats(std::int64_t count) {
   return backend_->allocate(bytes);
 }
 
-// Sampling asks for a row a sequence, teacher forcing for a row a token, so these buffers grow to
-// what has been asked for instead of holding max_num_tokens rows of the vocabulary from the start.
-void Decoder::reserve_head(std::int64_t rows, bool want_logits) {
-  if (rows > head_rows_) {
-    activations_.head_normed = allocate_floats(rows * spec_.hidden_size);
-    head_rows_ = rows;
-  }
-  if (want_logits && rows > logit_rows_) {
-    activations_.logits = allocate_floats(rows * spec_.vocab_size);
-    logit_rows_ = rows;
-  }
-}
-
 void Decoder::check_batch(const Batch& b) const {
   constexpr ErrorCode kCode = ErrorCode::kInvalidArgument;
   const std::int64_t tokens = b.num_tokens(), seqs = b.num_seqs();
@@ -130,10 +117,16 @@ void Decoder::check_batch(const Batch& b) const {
   }
 }
 
-void Decoder::forward(const Batch& batch, bool want_logits) {
+void Decoder::forward(const Batch& batch) {
   check_batch(batch);
+  const std::int64_t rows = batch.num_logit_rows();
+  if (rows > head_capacity_) {
+    activations_.head_normed = allocate_floats(rows * spec_.hidden_size);
+    head_capacity_ = rows;
+  }
+  num_rows_ = rows;
+  has_logits_ = false;
   if (batch.num_tokens() == 0) return;
-  reserve_head(batch.num_logit_rows(), want_logits);
 
   Backend& be = *backend_;
   Step s{spec_, batch, activations_, *kv_};
@@ -147,8 +140,20 @@ void Decoder::forward(const Batch& batch, bool want_logits) {
     be.down(s, w);
     ++s.layer;
   }
-  const LinearWeights& output = output_ ? *output_ : *embedding_;
-  be.head(s, *output_norm_, want_logits ? &output : nullptr);
+  if (rows > 0) be.head(s, *output_norm_);
+}
+
+float* Decoder::logits() {
+  check(num_rows_ > 0, ErrorCode::kInvalidArgument, "the last step has no logit rows");
+  if (num_rows_ > logits_capacity_) {
+    activations_.logits = allocate_floats(num_rows_ * spec_.vocab_size);
+    logits_capacity_ = num_rows_;
+  }
+  if (!has_logits_) {
+    backend_->output(activations_, num_rows_, output_ ? *output_ : *embedding_);
+    has_logits_ = true;
+  }
+  return activations_.logits->floats();
 }
 
 }  // namespace rocmforge

@@ -31,12 +31,14 @@ class Decoder {
   Decoder(std::unique_ptr<Backend> backend, DecoderSpec spec, const WeightMap& weights,
           const DecoderLimits& limits);
 
-  // Runs one step. Afterwards rows of logits() and hidden() follow batch.logit_rows.
+  // Runs one step up to the final norm: rows of hidden() then follow batch.logit_rows.
   // Checks every index of the batch first: an Error(kInvalidArgument) leaves all state as it was.
-  void forward(const Batch& batch, bool want_logits);
-
-  float* logits() { return activations_.logits->floats(); }                   // [R, vocab]
-  const float* hidden() const { return activations_.head_normed->floats(); }  // [R, hidden]
+  void forward(const Batch& batch);
+  // [R, hidden] of the last step.
+  const float* hidden() const { return activations_.head_normed->floats(); }
+  // [R, vocab] of the last step, computed when first asked for; the caller may overwrite them.
+  float* logits();
+  std::int64_t num_rows() const { return num_rows_; }  // R of the last step
 
   const DecoderSpec& spec() const { return spec_; }
   const DecoderLimits& limits() const { return limits_; }
@@ -48,7 +50,6 @@ class Decoder {
  private:
   void check_batch(const Batch& b) const;
   StoragePtr allocate_floats(std::int64_t count);
-  void reserve_head(std::int64_t rows, bool want_logits);
 
   std::unique_ptr<Backend> backend_;
   DecoderSpec spec_;
@@ -59,7 +60,11 @@ class Decoder {
   LinearPtr output_;  // null: tied to the embedding
   KvCachePtr kv_;
   Activations activations_;
-  std::int64_t head_rows_ = 0, logit_rows_ = 0;  // capacity of head_normed and logits
+  // Sampling asks for a row a sequence, teacher forcing for a row a token, so these two buffers
+  // grow to what has been asked for instead of holding max_num_tokens rows from the start.
+  std::int64_t head_capacity_ = 0, logits_capacity_ = 0;  // rows
+  std::int64_t num_rows_ = 0;
+  bool has_logits_ = false;
   std::int64_t weight_bytes_ = 0;
   std::int64_t activation_bytes_ = 0;
 };

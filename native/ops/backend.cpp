@@ -77,15 +77,16 @@ void Backend::down(Step& s, const LayerWeights& w) {
   }
 }
 
-void Backend::head(Step& s, const Storage& norm, const LinearWeights* output) {
+void Backend::head(Step& s, const Storage& norm) {
   const std::int64_t rows = s.batch.num_logit_rows();
   const std::int64_t hidden = s.spec.hidden_size;
-  if (rows == 0) return;
   float* normed = s.a.head_normed->floats();
   gather_rows(normed, s.a.hidden->floats(), s.batch.logit_rows, hidden);
   rms_norm(normed, normed, norm, rows, hidden, s.spec.norm_eps);
-  if (output)
-    linear(s.a.logits->floats(), prepare_activation(normed, rows, hidden, *output), *output);
+}
+
+void Backend::output(Activations& a, std::int64_t rows, const LinearWeights& w) {
+  linear(a.logits->floats(), prepare_activation(a.head_normed->floats(), rows, w.cols(), w), w);
 }
 
 }  // namespace rocmforge

@@ -1,8 +1,8 @@
 // What a device must provide to run a model, cut where fusion happens: embed, five stages a
-// layer, head. Every stage has a default body made of the primitives below it (backend.cpp),
-// which is what a new device or architecture starts from and what a fused version is tested
-// against. Calls are made in order by one thread; results are on the host after head() returns
-// on a device that finishes inside the call.
+// layer, head and output. Every stage has a default body made of the primitives below it
+// (backend.cpp), which is what a new device or architecture starts from and what a fused version is
+// tested against. Calls are made in order by one thread; results are on the host after head()
+// returns on a device that finishes inside the call.
 #pragma once
 
 #include <cstdint>
@@ -137,8 +137,8 @@ class Backend {
   virtual void attn_output(Step& s, const LayerWeights& w);  // hidden += projection
   virtual void gate_up(Step& s, const LayerWeights& w);      // norm, projections, activation
   virtual void down(Step& s, const LayerWeights& w);         // hidden += projection
-  // head_normed = norm(hidden[logit_rows]); logits = output @ head_normed unless output is null.
-  virtual void head(Step& s, const Storage& norm, const LinearWeights* output);
+  virtual void head(Step& s, const Storage& norm);  // head_normed = norm(hidden[logit_rows])
+  virtual void output(Activations& a, std::int64_t rows, const LinearWeights& w);  // logits
 
  protected:
   // --- primitives; rows of activations are contiguous unless a stride is given

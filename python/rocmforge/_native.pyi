@@ -1,8 +1,117 @@
-"""Types of the native module (native/bindings). Names without an entry are untyped."""
+"""Types and shapes of the compiled module (native/bindings)."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 FORMATS: dict[str, tuple[int, int, int]]
 """Weight formats with kernels: name to (GGUF id, weights per block, bytes per block)."""
 
-def __getattr__(name: str) -> Any: ...
+class cpu:
+    """Single kernels, for tests and benchmarks; the engine uses `isa` and `dequantize` alone.
+
+    `isa` arguments name a level of available_isas(); None is the best one.
+    """
+
+    @staticmethod
+    def available_isas() -> list[str]: ...
+    @staticmethod
+    def isa() -> str: ...
+    @staticmethod
+    def dequantize(
+        format: str, data: npt.NDArray[np.uint8], isa: str | None = None
+    ) -> npt.NDArray[np.float32]: ...
+    @staticmethod
+    def read_bandwidth(threads: int, bytes: int) -> float: ...
+
+class DecoderSpec:
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    value_dim: int
+    ffn_size: int
+    vocab_size: int
+    num_experts: int
+    num_experts_used: int
+    norm_eps: float
+    attention_scale: float
+    rope_interleaved: bool
+    rope_inv_freq: list[float]
+    rope_magnitude: float
+
+class _Batch(Protocol):
+    """C-contiguous int32 arrays, as in engine/batch.py."""
+
+    token_ids: npt.NDArray[np.int32]
+    positions: npt.NDArray[np.int32]
+    slot_mapping: npt.NDArray[np.int32]
+    query_start_loc: npt.NDArray[np.int32]
+    seq_lens: npt.NDArray[np.int32]
+    block_tables: npt.NDArray[np.int32]
+    logit_rows: npt.NDArray[np.int32]
+
+class StepOutput:
+    """One entry per logit row; valid until the next step."""
+
+    @property
+    def token_ids(self) -> npt.NDArray[np.int32]: ...
+    @property
+    def logprobs(self) -> npt.NDArray[np.float32]: ...
+    @property
+    def top_ids(self) -> npt.NDArray[np.int32] | None: ...
+    @property
+    def top_logprobs(self) -> npt.NDArray[np.float32] | None: ...
+
+class Decoder:
+    """A model ready to run steps on the CPU: the Decoder protocol of engine/decoder.py.
+
+    `weights` maps GGUF names to (memory, format, (matrices, rows, columns)); the memory is kept
+    alive and not copied, but for vectors.
+    """
+
+    def __init__(
+        self,
+        spec: DecoderSpec,
+        weights: Mapping[str, tuple[npt.NDArray[Any], str, tuple[int, int, int]]],
+        *,
+        num_threads: int,
+        float_activations: bool,
+        kv_dtype: str,
+        num_blocks: int,
+        block_size: int,
+        max_num_tokens: int,
+        max_num_seqs: int,
+        max_model_len: int,
+    ) -> None: ...
+    def enqueue(self, batch: _Batch, sampling: object | None) -> int: ...
+    def collect(self, handle: int) -> StepOutput: ...
+    def logits(self, handle: int) -> npt.NDArray[np.float32]: ...
+    def hidden(self, handle: int) -> npt.NDArray[np.float32]: ...
+    @property
+    def lookahead(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def num_blocks(self) -> int: ...
+    @property
+    def block_size(self) -> int: ...
+    @property
+    def max_num_tokens(self) -> int: ...
+    @property
+    def max_num_seqs(self) -> int: ...
+    @property
+    def max_model_len(self) -> int: ...
+    @property
+    def num_threads(self) -> int: ...
+    @property
+    def weight_bytes(self) -> int: ...
+    @property
+    def kv_bytes(self) -> int: ...
+    @property
+    def activation_bytes(self) -> int: ...

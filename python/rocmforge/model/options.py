@@ -1,0 +1,26 @@
+"""What a caller may choose when a model is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Activations = Literal["auto", "float"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How to load. None means: decide from the machine and the model."""
+
+    device: str = "auto"
+    threads: int | None = None
+    max_model_len: int | None = None  # tokens of one sequence, prompt and output
+    gpu_layers: int | None = None
+    require_gpu: bool = False
+    kv_dtype: str = "f16"
+    memory_fraction: float | None = None  # of the free memory, for the KV cache
+    block_size: int = 16  # tokens of a KV block
+    max_num_seqs: int = 64
+    max_num_tokens: int = 512  # of one step
+    deterministic: bool = False
+    activations: Activations = "auto"
