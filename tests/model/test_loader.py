@@ -1,0 +1,109 @@
+"""Loading: devices that are not there, options out of range, the embedded model."""
+
+from __future__ import annotations
+
+import gc
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rocmforge.errors import InvalidArgumentError, UnsupportedError
+from rocmforge.model.loader import load_model
+from rocmforge.model.options import LoadOptions
+
+
+def one_sequence(ids: list[int], block_size: int, **changes: object) -> SimpleNamespace:
+    """A batch of one sequence in blocks 0, 1, ..., logits for every token."""
+    n = len(ids)
+    arrays = {
+        "token_ids": ids,
+        "positions": range(n),
+        "slot_mapping": range(n),
+        "query_start_loc": [0, n],
+        "seq_lens": [n],
+        "block_tables": [range(-(-n // block_size))],
+        "logit_rows": range(n),
+    } | changes
+    return SimpleNamespace(**{k: np.array(list(v), np.int32) for k, v in arrays.items()})  # type: ignore[call-overload]
+
+
+def test_embedded_model_loads_in_place() -> None:
+    model = load_model(None, LoadOptions(threads=1))
+    assert model.config.architecture == "llama"
+    assert model.decoder.vocab_size == 8192
+    assert {p.device for p in model.placement} == {"cpu"}
+    assert [p.part for p in model.placement][1] == "layer 0"
+    assert model.load_s < 5
+
+
+def test_weights_outlive_the_python_objects_of_the_file() -> None:
+    decoder = load_model(None, LoadOptions(threads=1)).decoder
+    gc.collect()
+    handle = decoder.enqueue(one_sequence([0, 5, 7], 16), None)
+    assert np.isfinite(decoder.logits(handle)).all()
+
+
+@pytest.mark.parametrize("device", ["gpu", "hip:0", "cuda:1", "host:0"])
+def test_a_gpu_this_build_lacks_is_an_error_not_a_fallback(device: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"device {device}"):
+        load_model(None, LoadOptions(device=device))
+
+
+def test_require_gpu_and_gpu_layers_are_errors_without_one() -> None:
+    with pytest.raises(UnsupportedError, match="require_gpu"):
+        load_model(None, LoadOptions(require_gpu=True))
+    with pytest.raises(UnsupportedError, match="gpu_layers=3"):
+        load_model(None, LoadOptions(gpu_layers=3))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"device": "tpu"},
+        {"device": "hip:x"},
+        {"threads": 0},
+        {"threads": 10**6},
+        {"activations": "q8"},
+    ],
+)
+def test_options_out_of_range_are_named(wrong: dict[str, object]) -> None:
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(InvalidArgumentError, match=f"{name} is .*{value}"):
+        load_model(None, LoadOptions(**wrong))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"token_ids": [0, 8192, 1]}, "token id 8192"),
+        ({"token_ids": [0, -1, 1]}, "token id -1"),
+        ({"slot_mapping": [0, 1, 10**6]}, "slot 1000000"),
+        ({"slot_mapping": [0, 1]}, "same length"),
+        ({"block_tables": [[99999]]}, "block id 99999"),
+        ({"block_tables": [[]]}, "block table is shorter"),
+        ({"seq_lens": [2]}, "position 2"),
+        ({"seq_lens": [99999]}, "sequence length 99999"),
+        ({"positions": [0, 1, -1]}, "position -1"),
+        ({"query_start_loc": [0, 2]}, "query_start_loc"),
+        ({"query_start_loc": [0]}, "query_start_loc"),
+        ({"logit_rows": [3]}, "logit row 3"),
+        ({"token_ids": [1] * 600}, "token count 600"),
+    ],
+)
+def test_a_batch_that_points_outside_is_refused_before_anything_runs(
+    changes: dict[str, object], message: str
+) -> None:
+    decoder = load_model(None, LoadOptions(threads=1, max_num_seqs=1)).decoder
+    with pytest.raises(InvalidArgumentError, match=message):
+        decoder.enqueue(one_sequence([0, 5, 7], 16, **changes), None)
+    handle = decoder.enqueue(one_sequence([0, 5, 7], 16), None)
+    assert decoder.logits(handle).shape == (3, 8192)
+
+
+def test_a_handle_of_an_older_step_is_refused() -> None:
+    decoder = load_model(None, LoadOptions(threads=1, max_num_seqs=1)).decoder
+    old = decoder.enqueue(one_sequence([0, 5], 16), None)
+    decoder.enqueue(one_sequence([0, 6], 16), None)
+    with pytest.raises(InvalidArgumentError, match="handle"):
+        decoder.logits(old)
