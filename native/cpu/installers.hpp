@@ -17,11 +17,13 @@ void install_avx2_linear_q8x256(Kernels& k);
 void install_avx2_quantize(Kernels& k);
 void install_avx2_elementwise(Kernels& k);
 void install_avx2_attend(Kernels& k);
+void install_avx2_sample(Kernels& k);
 
 void install_avx512_linear_float(Kernels& k);
 void install_avx512_linear_q8x32(Kernels& k);
 void install_avx512_linear_q8x256(Kernels& k);
 void install_avx512_elementwise(Kernels& k);
 void install_avx512_attend(Kernels& k);
+void install_avx512_sample(Kernels& k);
 
 }  // namespace rocmforge::cpu

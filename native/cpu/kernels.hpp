@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cpu/sample.hpp"
 #include "model/kv_type.hpp"
 #include "quant/formats.hpp"
 
@@ -74,11 +75,6 @@ constexpr std::int64_t attend_scratch_floats(std::int64_t group, std::int64_t he
 }
 using AttendFn = void (*)(const AttendArgs&);
 
-// One row of logits to one token id; native/cpu/sample.hpp has the order of operations.
-struct SampleArgs;
-struct SampleResult;
-using SampleFn = SampleResult (*)(const SampleArgs&);
-
 struct Kernels {
   Isa isa;
   LinearFn linear_quantized[quant::kNumFormats];  // x in the format's activation type
@@ -91,7 +87,7 @@ struct Kernels {
   RopeFn rope;
   StoreKvFn store_kv[kNumKvTypes];
   AttendFn attend[kNumKvTypes];
-  SampleFn sample;
+  SampleKernels sample;
 };
 
 // One per ISA directory; each calls the installers of its files.

@@ -9,6 +9,7 @@ void install_avx2(Kernels& k) {
   install_avx2_quantize(k);
   install_avx2_elementwise(k);
   install_avx2_attend(k);
+  install_avx2_sample(k);
 }
 
 }  // namespace rocmforge::cpu

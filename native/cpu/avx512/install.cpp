@@ -8,6 +8,7 @@ void install_avx512(Kernels& k) {
   install_avx512_linear_q8x256(k);
   install_avx512_elementwise(k);
   install_avx512_attend(k);
+  install_avx512_sample(k);
 }
 
 }  // namespace rocmforge::cpu
