@@ -1,0 +1,46 @@
+# A few lines over pip: `pip install .` is all that the package itself needs.
+PYTHON ?= python3
+VENV ?= .venv
+CLANG_FORMAT ?= clang-format-19
+BIN := $(VENV)/bin
+SOURCES := $(shell find native python CMakeLists.txt pyproject.toml README.md \
+	-name '*.so' -o -name '__pycache__' -prune -o -type f -print)
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.installed
+	$(BIN)/rocmforge generate "Once upon a time"
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/codespell $$(git ls-files)
+	$(BIN)/validate-pyproject pyproject.toml
+	$(CLANG_FORMAT) --dry-run --Werror $$(git ls-files '*.cpp' '*.hpp')
+
+# The wheel is built once; the targets below install it with what each of them needs.
+dist/.built: $(SOURCES) $(VENV)/.pip
+	rm -rf dist
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+	touch $@
+
+$(VENV)/.pip:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+$(VENV)/.installed: dist/.built
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
+	$(BIN)/python -m pip install --quiet dist/*.whl
+	touch $@
+
+$(VENV)/.installed-%: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet "$$(echo dist/*.whl)[$*]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist

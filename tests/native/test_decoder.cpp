@@ -1,0 +1,69 @@
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <numeric>
+
+#include "core/error.hpp"
+#include "random_model.hpp"
+
+using namespace rocmforge;
+using rocmforge::test::OneSequence;
+using rocmforge::test::RandomModel;
+
+namespace {
+
+std::vector<std::int32_t> tokens(int n) {
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(n));
+  for (int i = 0; i < n; ++i) ids[static_cast<std::size_t>(i)] = i * 17 % 67;
+  return ids;
+}
+
+// Logits after the last of `ids`, which are fed in chunks of `chunk`.
+std::vector<float> last_logits(Decoder& d, const std::vector<std::int32_t>& ids, int chunk,
+                               int block_size) {
+  const int n = static_cast<int>(ids.size());
+  for (int begin = 0; begin < n; begin += chunk) {
+    const OneSequence s(ids, begin, std::min(begin + chunk, n), block_size);
+    d.forward(s.batch());
+  }
+  const float* logits = d.logits();
+  return {logits, logits + d.spec().vocab_size};
+}
+
+}  // namespace
+
+TEST_CASE("chunking, threads and page size do not change a bit of the logits") {
+  for (const int experts : {0, 4}) {
+    const RandomModel model(experts);
+    const auto ids = tokens(37);
+    const auto expected = last_logits(*model.decoder(1), ids, 37, 4);
+    for (const int threads : {1, 2, 3})
+      for (const int chunk : {1, 5, 36})
+        for (const int block_size : {1, 4, 16}) {
+          auto decoder = model.decoder(threads, block_size);
+          const auto logits = last_logits(*decoder, ids, chunk, block_size);
+          CHECK(std::memcmp(logits.data(), expected.data(), logits.size() * sizeof(float)) == 0);
+        }
+  }
+}
+
+TEST_CASE("an empty batch and one without logit rows run") {
+  const RandomModel model;
+  auto decoder = model.decoder(2);
+  const std::vector<std::int32_t> zero = {0};
+  decoder->forward({{}, {}, {}, zero, {}, {}, 0, {}});
+  CHECK_THROWS_AS(decoder->logits(), Error);
+  OneSequence s(tokens(3), 0, 3, 4);
+  s.rows.clear();
+  decoder->forward(s.batch());
+  CHECK(decoder->num_rows() == 0);
+}
+
+TEST_CASE("a missing or misshapen tensor is named") {
+  RandomModel model;
+  model.weights["blk.1.ffn_up.weight"].rows += 1;
+  CHECK_THROWS_WITH_AS(model.decoder(1), doctest::Contains("blk.1.ffn_up.weight is [49, 32]"),
+                       Error);
+  model.weights.erase("blk.1.ffn_up.weight");
+  CHECK_THROWS_WITH_AS(model.decoder(1), "tensor blk.1.ffn_up.weight is missing", Error);
+}

@@ -1,0 +1,65 @@
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <numeric>
+#include <thread>
+#include <vector>
+
+#include "core/error.hpp"
+#include "core/thread_pool.hpp"
+
+using rocmforge::ThreadPool;
+
+TEST_CASE("every index is visited exactly once, whatever the grain and the number of threads") {
+  for (const int threads : {1, 2, 3, 7}) {
+    ThreadPool pool(threads);
+    for (const std::int64_t n : {0, 1, 2, 63, 1000, 200000}) {
+      for (const std::int64_t grain : {1, 3, 64, 1000000}) {
+        std::vector<int> visits(static_cast<std::size_t>(n), 0);
+        pool.parallel_for(n, grain, [&](std::int64_t begin, std::int64_t end, int) {
+          for (std::int64_t i = begin; i < end; ++i) ++visits[static_cast<std::size_t>(i)];
+        });
+        for (const int v : visits) REQUIRE(v == 1);
+      }
+    }
+  }
+}
+
+TEST_CASE("what a loop wrote is visible after it, loop after loop") {
+  ThreadPool pool(3);
+  std::vector<std::int64_t> values(256);
+  for (std::int64_t round = 1; round <= 20000; ++round) {
+    pool.parallel_for(256, 8, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = begin; i < end; ++i) values[static_cast<std::size_t>(i)] = round + i;
+    });
+    REQUIRE(std::accumulate(values.begin(), values.end(), std::int64_t{0}) ==
+            256 * round + 255 * 128);
+  }
+}
+
+TEST_CASE("threads have distinct indices below the number of threads") {
+  ThreadPool pool(4);
+  std::atomic<int> inside[4] = {};
+  std::atomic<bool> clash{false};
+  for (int round = 0; round < 200; ++round) {
+    pool.parallel_for(64, 1, [&](std::int64_t, std::int64_t, int thread) {
+      if (thread < 0 || thread >= 4 || inside[thread].fetch_add(1) != 0) clash = true;
+      std::this_thread::yield();
+      inside[thread].fetch_sub(1);
+    });
+  }
+  CHECK_FALSE(clash);
+}
+
+TEST_CASE("a pool that has slept wakes up again") {
+  ThreadPool pool(2);
+  for (int round = 0; round < 5; ++round) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    std::atomic<int> sum{0};
+    pool.parallel_for(
+        10, 1, [&](std::int64_t begin, std::int64_t, int) { sum += static_cast<int>(begin); });
+    CHECK(sum == 45);
+  }
+}
+
+TEST_CASE("a pool without threads is refused") { CHECK_THROWS_AS(ThreadPool(0), rocmforge::Error); }
