@@ -10,6 +10,7 @@
 #include "bindings/names.hpp"
 #include "core/error.hpp"
 #include "cpu/kernels.hpp"
+#include "cpu/read_bandwidth.hpp"
 #include "quant/activations.hpp"
 
 namespace py = pybind11;
@@ -181,6 +182,9 @@ void bind_cpu(py::module_& m) {
     return names;
   });
   m.def("isa", [] { return std::string(cpu::name(cpu::kernels().isa)); });
+  m.def("read_bandwidth", &cpu::read_bandwidth, py::arg("threads"), py::arg("bytes"),
+        py::call_guard<py::gil_scoped_release>(),
+        "Bytes per second read from a huge-page buffer of `bytes` bytes by `threads` threads.");
   m.def("linear_providers", &linear_providers, py::arg("isa"),
         "{entry: {format: the ISA whose unit provides it when the table stops at `isa`}}.");
   m.def("linear", &linear, py::arg("format"), py::arg("w"), py::arg("x"),
