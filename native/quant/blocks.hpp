@@ -214,8 +214,14 @@ RF_HD float decode(const Block& b, int i) {
     return scaled;
 }
 
-#define RF_FORMAT(name, id, weights, bytes, Block, activation) \
-  static_assert(sizeof(Block) == (bytes) && alignof(Block) == 1, #name " layout");
+template <class Block>
+struct BlockTraits;
+#define RF_FORMAT(name, id, weights, bytes, Block, activation)                     \
+  static_assert(sizeof(Block) == (bytes) && alignof(Block) == 1, #name " layout"); \
+  template <>                                                                      \
+  struct BlockTraits<Block> {                                                      \
+    static constexpr int kWeights = weights;                                       \
+  };
 #include "quant/formats.def"
 #undef RF_FORMAT
 #undef RF_BLOCK

@@ -40,8 +40,9 @@ template <int R, int C>
     for (int c = 0; c < C; ++c) sums[r * kMaxCols + c] = acc[r][c];
 }
 
-template <class Block>
+template <class BlockType>
 struct Kernel {
+  using Block = BlockType;
   static constexpr int kRows = 4;
   static constexpr int kCols = 2;
   using Panel = cpu::Panel;

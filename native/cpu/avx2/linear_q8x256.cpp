@@ -62,8 +62,9 @@ template <int R, int C, OffsetKind kind>
   }
 }
 
-template <class Block>
+template <class BlockType>
 struct Kernel {
+  using Block = BlockType;
   static constexpr int kRows = 4;
   static constexpr int kCols = 2;
   using Panel = Panel256;

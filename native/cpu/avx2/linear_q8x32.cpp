@@ -50,8 +50,9 @@ template <int R, int C, bool kMin>
     for (int c = 0; c < C; ++c) sums[r * kMaxCols + c] = acc[r][c];
 }
 
-template <class Block>
+template <class BlockType>
 struct Kernel {
+  using Block = BlockType;
   static constexpr int kRows = 4;
   static constexpr int kCols = 2;
   using Panel = Panel32;

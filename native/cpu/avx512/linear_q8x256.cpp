@@ -74,8 +74,9 @@ template <int R, int C, OffsetKind kind>
   }
 }
 
-template <class Block>
+template <class BlockType>
 struct Kernel {
+  using Block = BlockType;
   static constexpr int kRows = 4;
   static constexpr int kCols = 4;
   using Panel = Panel256;

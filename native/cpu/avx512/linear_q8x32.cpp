@@ -78,8 +78,9 @@ template <int R, int C, bool kMin>
     for (int c = 0; c < C; ++c) sums[r * kMaxCols + c] = acc[r][c];
 }
 
-template <class Block>
+template <class BlockType>
 struct Kernel {
+  using Block = BlockType;
   static constexpr int kRows = 4;
   static constexpr int kCols = 4;
   using Panel = cpu::Panel;

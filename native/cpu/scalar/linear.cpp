@@ -20,16 +20,7 @@ using quant::BlockQ8x256;
 using quant::BlockQ8x32;
 
 template <class Block>
-constexpr int kWeights = 0;
-template <class Block>
-constexpr auto kActivation = quant::ActivationType::kFloat;
-#define RF_FORMAT(name, id, weights, bytes, Block, activation) \
-  template <>                                                  \
-  constexpr int kWeights<quant::Block> = weights;              \
-  template <>                                                  \
-  constexpr auto kActivation<quant::Block> = quant::ActivationType::activation;
-#include "quant/formats.def"
-#undef RF_FORMAT
+constexpr int kWeights = quant::BlockTraits<Block>::kWeights;
 
 template <class Block>
 void dequantize(float* y, const void* w, std::int64_t k) {
@@ -154,12 +145,12 @@ void linear_float(float* y, std::int64_t y_stride, const void* w, std::int64_t r
   }
 }
 
-template <class Block>
+template <class Block, quant::ActivationType kActivation>
 void install(Kernels& k, quant::Format format) {
   const auto i = static_cast<int>(format);
   k.dequantize[i] = dequantize<Block>;
   k.linear_float[i] = linear_float<Block>;
-  if constexpr (kActivation<Block> == quant::ActivationType::kFloat)
+  if constexpr (kActivation == quant::ActivationType::kFloat)
     k.linear_quantized[i] = linear_float<Block>;
   else
     k.linear_quantized[i] = linear_quantized<Block>;
@@ -169,7 +160,7 @@ void install(Kernels& k, quant::Format format) {
 
 void install_scalar_linear(Kernels& k) {
 #define RF_FORMAT(name, id, weights, bytes, Block, activation) \
-  install<quant::Block>(k, quant::Format::k##name);
+  install<quant::Block, quant::ActivationType::activation>(k, quant::Format::k##name);
 #include "quant/formats.def"
 #undef RF_FORMAT
 }
