@@ -40,6 +40,6 @@ QUANTIZED_SEED = 4
 PROMPT_LENGTH = 96
 
 
-def prompt(vocab_size: int) -> list[int]:
-    raw = hashlib.shake_128(b"prompt").digest(2 * PROMPT_LENGTH)
+def prompt(vocab_size: int, length: int = PROMPT_LENGTH) -> list[int]:
+    raw = hashlib.shake_128(b"prompt").digest(2 * length)
     return [int.from_bytes(raw[i : i + 2], "little") % vocab_size for i in range(0, len(raw), 2)]
