@@ -1,0 +1,3 @@
+"""GGUF files byte by byte, valid or not, written without the code they test."""
+
+from __future__ import annotations
