@@ -4,6 +4,7 @@
 
 namespace rocmforge::bindings {
 
+void bind_build(pybind11::module_& m);
 void bind_errors();
 void bind_quant(pybind11::module_& m);
 void bind_cpu(pybind11::module_& m);

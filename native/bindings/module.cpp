@@ -4,6 +4,7 @@ namespace py = pybind11;
 
 PYBIND11_MODULE(_native, m) {
   using namespace rocmforge::bindings;
+  bind_build(m);
   bind_errors();
   bind_quant(m);
   py::module_ cpu = m.def_submodule("cpu", "Single kernels, for tests and benchmarks.");

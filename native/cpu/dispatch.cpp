@@ -44,6 +44,12 @@ std::string_view name(Isa isa) {
   return "unknown";
 }
 
+std::vector<Isa> built_isas() {
+  std::vector<Isa> isas;
+  for (const Level& l : kLevels) isas.push_back(l.isa);
+  return isas;
+}
+
 std::vector<Isa> available_isas() {
   std::vector<Isa> isas;
   for (const Level& l : kLevels)

@@ -96,7 +96,8 @@ void install_avx2(Kernels& k);
 void install_avx512(Kernels& k);
 
 std::string_view name(Isa isa);
-std::vector<Isa> available_isas();  // slowest first; always starts with kScalar
+std::vector<Isa> built_isas();      // slowest first; always starts with kScalar
+std::vector<Isa> available_isas();  // those of them that this CPU can run
 Kernels kernels_for(Isa isa);       // the table as it would be on a CPU stopping at `isa`
 const Kernels& kernels();           // best for this CPU, or $ROCMFORGE_CPU_ISA
 

@@ -9,6 +9,14 @@ import numpy.typing as npt
 FORMATS: dict[str, tuple[int, int, int]]
 """Weight formats with kernels: name to (GGUF id, weights per block, bytes per block)."""
 
+class BUILD:
+    """What was built: the figures of `rocmforge --version`."""
+
+    version: str
+    commit: str  # "unknown" where the sources were no git checkout
+    isas: list[str]
+    gpu_targets: list[str]
+
 class cpu:
     """Single kernels, for tests and benchmarks; the engine uses `isa` and `dequantize` alone.
 
