@@ -316,6 +316,12 @@ def test_memory_that_is_given_back_does_not_count() -> None:
     assert ChatTemplate(source).render(messages=[]) == "1000002"
 
 
+def test_lazy_filters_do_not_nest() -> None:
+    source = "{% set ns = namespace(g=[1, 2]) %}{% for i in range(3000) %}"
+    source += "{% set ns.g = ns.g | map('string') %}{% endfor %}{{ ns.g | join }}"
+    assert ChatTemplate(source).render(messages=[]) == "12"
+
+
 def test_a_caller_near_the_recursion_limit_gets_an_error_of_the_tree() -> None:
     template = ChatTemplate("{% macro m(n) %}{{ m(n - 1) if n }}{% endmacro %}{{ m(40) }}")
 

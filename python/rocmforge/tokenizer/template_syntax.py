@@ -155,7 +155,6 @@ def _metered(node: nodes.Node) -> nodes.Node:
         if not all(isinstance(child, nodes.Const) for child in node.iter_child_nodes()):
             return _filter(node, BUILT)
     elif isinstance(node, nodes.Compare):
-        node.expr = _costed(node.expr)
         for operand in node.ops:
             operand.expr = _costed(operand.expr)
     return node
