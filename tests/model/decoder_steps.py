@@ -1,0 +1,46 @@
+"""Runs one sequence through a loaded model step by step, without an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from rocmforge.model.loader import load_model
+from rocmforge.model.options import LoadOptions
+
+
+def teacher_forced(
+    path: Path, ids: Sequence[int], *, step_sizes: Sequence[int] | None = None, **options: Any
+) -> np.ndarray:
+    """Returns float32 logits (len(ids), vocab) of a model on the CPU.
+
+    The tokens go in one step, or in steps of the given sizes; the blocks of the cache are
+    taken in a scattered order, so that a wrong block table cannot go unseen.
+    """
+    ids = np.asarray(ids, np.int32)
+    step_sizes = step_sizes or [len(ids)]
+    block_size = options.setdefault("block_size", 16)
+    chosen = {"threads": 1, "max_num_seqs": 2, "max_num_tokens": max(step_sizes), **options}
+    decoder = load_model(path, LoadOptions(device="cpu", **chosen)).decoder
+    num_blocks = -(-len(ids) // block_size)
+    blocks = np.random.default_rng(0).permutation(num_blocks).astype(np.int32)
+    rows = []
+    start = 0
+    for size in step_sizes:
+        positions = np.arange(start, start + size, dtype=np.int32)
+        batch = SimpleNamespace(
+            token_ids=ids[positions],
+            positions=positions,
+            slot_mapping=blocks[positions // block_size] * block_size + positions % block_size,
+            query_start_loc=np.array([0, size], np.int32),
+            seq_lens=np.array([start + size], np.int32),
+            block_tables=blocks[None, :],
+            logit_rows=np.arange(size, dtype=np.int32),
+        )
+        rows.append(decoder.logits(decoder.enqueue(batch, None)).copy())
+        start += size
+    return np.concatenate(rows)
