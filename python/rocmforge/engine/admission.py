@@ -1,0 +1,64 @@
+"""Turns a submission into a request, or says why it can never run."""
+
+from __future__ import annotations
+
+from array import array
+
+from rocmforge.engine.messages import Submit
+from rocmforge.engine.request import Request
+from rocmforge.engine.sampling import SamplerState
+from rocmforge.errors import InvalidArgumentError, UnsupportedError
+
+
+def make_request(submit: Submit, *, vocab_size: int, max_model_len: int) -> Request:
+    """Raises InvalidArgumentError, naming the value and its limit."""
+    token_ids = _checked_token_ids(submit, vocab_size)
+    num_prompt_tokens = len(token_ids)
+    if submit.output != "tokens":
+        if num_prompt_tokens > max_model_len:
+            msg = f"{num_prompt_tokens} tokens do not fit into a context of {max_model_len}"
+            raise InvalidArgumentError(msg)
+        return Request(
+            submit.request_id,
+            token_ids,
+            num_prompt_tokens,
+            max_num_tokens=num_prompt_tokens,
+            output=submit.output,
+            namespace=submit.namespace,
+        )
+    params = submit.params
+    if params is None:
+        msg = "a request for tokens needs sampling parameters"
+        raise InvalidArgumentError(msg)
+    if num_prompt_tokens >= max_model_len:
+        msg = (
+            f"a prompt of {num_prompt_tokens} tokens leaves no room for output in a context of "
+            f"{max_model_len}; shorten it or load the model with a longer context"
+        )
+        raise InvalidArgumentError(msg)
+    if params.is_structured:
+        msg = "json_schema, regex and grammar: this build has no structured output"
+        raise UnsupportedError(msg)
+    seed = submit.seed if params.seed is None else params.seed
+    return Request(
+        submit.request_id,
+        token_ids,
+        num_prompt_tokens,
+        max_num_tokens=min(num_prompt_tokens + params.max_tokens, max_model_len),
+        sampler=SamplerState(params, token_ids, vocab_size, seed),
+        num_logprobs=params.logprobs,
+        namespace=submit.namespace,
+        stop_token_ids=frozenset() if params.ignore_eos else submit.stop_token_ids,
+    )
+
+
+def _checked_token_ids(submit: Submit, vocab_size: int) -> array[int]:
+    if not submit.prompt_token_ids:
+        msg = "the prompt has no tokens, and the model no token to begin a text with"
+        raise InvalidArgumentError(msg)
+    lowest, highest = min(submit.prompt_token_ids), max(submit.prompt_token_ids)
+    if lowest < 0 or highest >= vocab_size:
+        outside = lowest if lowest < 0 else highest
+        msg = f"prompt token id {outside} is outside the model's vocabulary of {vocab_size}"
+        raise InvalidArgumentError(msg)
+    return array("i", submit.prompt_token_ids)

@@ -1,0 +1,77 @@
+"""What passes between the engine and those who ask: plain data, whatever carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from rocmforge.engine.request import FinishReason, OutputKind
+
+if TYPE_CHECKING:
+    from rocmforge.engine.sampling import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """A new request. `request_id` is the sender's, unique among its live requests.
+
+    `seed` is used by requests whose `params` have none.
+    """
+
+    request_id: int
+    prompt_token_ids: Sequence[int]
+    params: SamplingParams | None  # None for outputs other than "tokens"
+    seed: int = 0
+    output: OutputKind = "tokens"
+    namespace: str = ""
+    stop_token_ids: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Ends a request; one that is unknown or has ended is left alone.
+
+    `reason` is "stop" where the receiver of the tokens has found a stop string in their text.
+    """
+
+    request_id: int
+    reason: Literal["cancelled", "stop"] = "cancelled"
+
+
+# Events are not frozen: making a frozen dataclass costs three times as much, and the engine
+# makes one a token.
+
+
+@dataclass(slots=True)
+class TokenEvent:
+    request_id: int
+    token_id: int
+    logprobs: dict[int, float] | None  # of the token and the likeliest ones, if asked for
+
+
+@dataclass(slots=True)
+class RowsEvent:
+    """Logits or hidden states of prompt tokens, from position `start` onwards."""
+
+    request_id: int
+    start: int
+    rows: npt.NDArray[np.float32]  # [n, vocab_size or hidden_size]
+
+
+@dataclass(slots=True)
+class Finished:
+    """The last event of a request."""
+
+    request_id: int
+    reason: FinishReason
+    error: Exception | None
+    num_prompt_tokens: int
+    num_cached_tokens: int  # prompt tokens that did not have to be computed
+    num_output_tokens: int
+
+
+Event = TokenEvent | RowsEvent | Finished

@@ -1,0 +1,53 @@
+"""Figures of a running engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rocmforge.engine.request import FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """The KV pool, in blocks, and what prefix sharing saved, in tokens."""
+
+    num_blocks: int
+    block_size: int
+    num_free: int  # evictable ones included
+    num_cached: int  # with content that can be found again, in use or not
+    num_hit_tokens: int  # prompt tokens found in the cache, since the start
+
+    @property
+    def utilization(self) -> float:
+        """Share of the blocks in use by requests."""
+        return 1.0 - self.num_free / self.num_blocks
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A snapshot. Everything but the first four fields only grows."""
+
+    healthy: bool
+    num_waiting: int  # preempted requests included
+    num_running: int
+    cache: CacheStats
+    num_steps: int
+    busy_s: float  # in steps that ran something
+    num_prompt_tokens: int  # of requests that have started
+    num_output_tokens: int
+    num_preemptions: int
+    num_finished: dict[FinishReason, int]
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the engine counts as it goes; written by its thread alone."""
+
+    num_steps: int = 0
+    busy_s: float = 0.0
+    num_prompt_tokens: int = 0
+    num_output_tokens: int = 0
+    num_hit_tokens: int = 0
+    num_finished: dict[FinishReason, int] = field(
+        default_factory=lambda: {"stop": 0, "length": 0, "cancelled": 0, "error": 0}
+    )

@@ -1,0 +1,74 @@
+"""Random workloads against the real engine; see simulator.py for what is checked."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from simulator import Simulation
+
+from rocmforge.engine import prefix_cache
+from rocmforge.errors import UnavailableError
+
+NUM_BATCHES = 10
+
+
+@pytest.mark.parametrize("batch", range(NUM_BATCHES))
+def test_invariants_hold_after_every_step(batch: int) -> None:
+    for seed in range(batch, 300, NUM_BATCHES):
+        Simulation(seed).run(num_turns=60)
+
+
+def test_digest_collisions_change_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With eight possible digests nearly every lookup hits something wrong."""
+    real = prefix_cache.chain_digest
+    monkeypatch.setattr(prefix_cache, "chain_digest", lambda p, c: bytes([real(p, c)[0] % 8]))
+    for seed in range(1000, 1060):
+        Simulation(seed).run(num_turns=60)
+
+
+def test_lookahead_changes_no_token() -> None:
+    for seed in range(2000, 2030):
+        ends = []
+        for lookahead in (0, 1):
+            simulation = Simulation(seed, lookahead=lookahead)
+            simulation._cancel_rate = simulation._oom_rate = 0
+            for _ in range(20):
+                simulation.submit()
+            simulation.drain()
+            ends.append({i: (c.token_ids, c.finished) for i, c in simulation.clients.items()})
+        assert ends[0].keys() == ends[1].keys()
+        for request_id, (token_ids, finished) in ends[0].items():
+            assert ends[1][request_id][0] == token_ids
+            assert ends[1][request_id][1].reason == finished.reason
+
+
+def test_a_seed_replays_to_the_same_log() -> None:
+    logs = []
+    for _ in range(2):
+        simulation = Simulation(7)
+        simulation.run(num_turns=60)
+        logs.append(simulation.log)
+    assert logs[0] == logs[1]
+    assert len(logs[0]) > 60
+
+
+def test_a_lost_device_ends_everything_with_a_typed_error() -> None:
+    for seed in range(3000, 3030):
+        simulation = Simulation(seed)
+        rng = random.Random(seed)
+        for _ in range(10):
+            simulation.submit()
+        for _ in range(rng.randint(0, 6)):
+            simulation.step()
+        if not simulation.engine.has_work and not simulation.engine._inbox:
+            continue
+        simulation.lose_device()
+        simulation.step()
+        assert not simulation.engine.stats().healthy
+        assert all(client.finished is not None for client in simulation.clients.values())
+        failed = [c.finished for c in simulation.clients.values() if c.finished.reason == "error"]
+        assert failed
+        waited = [f for f in failed if isinstance(f.error, UnavailableError)]
+        assert len(waited) < len(failed)
+        simulation.drain()
