@@ -124,8 +124,7 @@ class NativeDecoder {
 
   StepOutput collect(std::int64_t handle, const py::object& self) {
     check_handle(handle);
-    check(has_draws_, ErrorCode::kInvalidArgument, "the step was enqueued without sampling");
-    const std::int64_t rows = decoder_->num_rows();
+    const std::int64_t rows = has_draws_ ? decoder_->num_rows() : 0;
     StepOutput out{py::array_t<std::int32_t>(rows, token_ids_.data(), self),
                    py::array_t<float>(rows, logprobs_.data(), self)};
     if (wants_logprobs_) {
