@@ -31,6 +31,7 @@ _ELEMENT_LIMITS = {ValueType.STRING: MAX_STRINGS, ValueType.ARRAY: MAX_INNER_ARR
 _MIN_PAIR = 8 + 4 + 1  # key length, value type, one byte of value
 _MIN_TENSOR = 8 + 4 + 8 + 4 + 8  # name length, number of dimensions, one of them, type, offset
 _CHUNK = 1 << 20
+_SHOWN_KEY = 100  # characters of a key in an error
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 
@@ -264,4 +265,6 @@ class _HeaderReader:
 
     def _fail(self, message: str, offset: int, key: str | None = None) -> NoReturn:
         msg = f"{self._file.path}: {message}"
+        if key is not None and len(key) > _SHOWN_KEY:
+            key = key[:_SHOWN_KEY] + "..."
         raise ModelFileError(msg, offset=offset, key=key)

@@ -7,6 +7,7 @@ a further architecture of this kind needs.
 from __future__ import annotations
 
 import enum
+import reprlib
 from dataclasses import dataclass
 
 from rocmforge.errors import UnsupportedError
@@ -60,6 +61,9 @@ ARCHITECTURES: dict[str, Architecture] = {
 def find_architecture(name: str) -> Architecture:
     architecture = ARCHITECTURES.get(name)
     if architecture is None:
-        msg = f"architecture {name!r} is not supported; these are: {', '.join(ARCHITECTURES)}"
+        msg = (
+            f"architecture {reprlib.repr(name)} is not supported; "
+            f"these are: {', '.join(ARCHITECTURES)}"
+        )
         raise UnsupportedError(msg)
     return architecture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -20,6 +21,7 @@ MAX_HEAD_DIM: Final = 1 << 14
 MAX_VOCAB: Final = 1 << 23  # limit of the sampler
 MAX_CONTEXT: Final = (1 << 31) - 1  # positions are int32
 MAX_EXPERTS: Final = 1 << 14
+MAX_NAME: Final = 256  # characters shown
 
 _EMBEDDING: Final = "token_embd.weight"
 _MIN_POSITIVE: Final = 1e-30  # well inside the normal range of float32
@@ -56,7 +58,7 @@ class ModelConfig:
         metadata = file.metadata
         kind = metadata.string("general.type", "model")
         if kind != "model":
-            msg = f"{file.path} holds a GGUF {kind!r}, not a model"
+            msg = f"{file.path} holds a GGUF file of type {reprlib.repr(kind)}, not a model"
             raise UnsupportedError(msg)
         architecture = find_architecture(metadata.string("general.architecture"))
         return _Reader(file, architecture).read()
@@ -88,7 +90,7 @@ class _Reader:
         context_length = self._uint("context_length", maximum=MAX_CONTEXT)
         return ModelConfig(
             architecture=self._architecture.name,
-            name=str(self._metadata.get("general.name") or self._file.path.stem),
+            name=str(self._metadata.get("general.name") or self._file.path.stem)[:MAX_NAME],
             num_layers=num_layers,
             hidden_size=hidden_size,
             num_heads=num_heads,
@@ -159,7 +161,7 @@ class _Reader:
         name = self._metadata.string(self._key("rope.scaling.type"), "linear")
         if name not in {scaling.value for scaling in RopeScaling}:
             known = ", ".join(scaling.value for scaling in RopeScaling)
-            msg = f"rope scaling {name!r} is not supported; these kinds are: {known}"
+            msg = f"rope scaling {reprlib.repr(name)} is not supported; these kinds are: {known}"
             raise UnsupportedError(msg)
         old_factor = self._float("rope.scale_linear", 1.0)
         factor = self._float("rope.scaling.factor", old_factor)

@@ -1,0 +1,41 @@
+"""The table of architectures, against llama.cpp's own list of what their files hold."""
+
+from __future__ import annotations
+
+import pytest
+
+import gguf
+from rocmforge.errors import UnsupportedError
+from rocmforge.model import ARCHITECTURES
+from rocmforge.model.architectures import Presence, find_architecture
+
+NAMES = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}
+T = gguf.MODEL_TENSOR
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_entry_is_found_by_the_name_that_files_use(name: str) -> None:
+    assert find_architecture(name).name == name
+    assert name in NAMES
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_steps_agree_with_the_tensors_that_converters_write(name: str) -> None:
+    architecture, tensors = ARCHITECTURES[name], set(gguf.MODEL_TENSORS[NAMES[name]])
+    assert (architecture.qk_norm is not Presence.NEVER) == (T.ATTN_Q_NORM in tensors)
+    assert architecture.experts == (T.FFN_GATE_EXP in tensors)
+    # Qwen files may name rope_freqs too, but llama.cpp's graphs of them have no use for it.
+    if architecture.rope_factors is not Presence.NEVER:
+        assert T.ROPE_FREQS in tensors
+
+
+def test_llama_pairs_neighbours_and_qwen_pairs_halves() -> None:
+    interleaved = {name: a.rope_interleaved for name, a in ARCHITECTURES.items()}
+    assert interleaved == {"llama": True, "qwen2": False, "qwen3": False}
+
+
+@pytest.mark.parametrize("name", ["gpt2", "LLAMA", "llama ", ""])
+def test_unknown_architecture_is_named_and_the_known_are_listed(name: str) -> None:
+    with pytest.raises(UnsupportedError, match=r"these are: llama, qwen2, qwen3") as caught:
+        find_architecture(name)
+    assert repr(name) in str(caught.value)
