@@ -64,7 +64,7 @@ def load_model(
     """
     start = time.perf_counter()
     options = options or LoadOptions()
-    reason = _check_device(options)
+    _check_device(options)
     threads = _checked_threads(options.threads)
     if options.activations not in ("auto", "float"):
         msg = f"activations is {options.activations!r}; it can be 'auto' or 'float'"
@@ -91,16 +91,22 @@ def load_model(
             max_num_seqs=options.max_num_seqs,
             max_model_len=cache.max_model_len,
         )
-    parts = ["embedding", *(f"layer {i}" for i in range(config.num_layers)), "output", "sampling"]
     return LoadedModel(
         path=file.path,
         file=file,
         config=config,
         decoder=decoder,
         cache=cache,
-        placement=tuple(Placement(part, "cpu", reason) for part in parts),
+        placement=plan_placement(config, options),
         load_s=time.perf_counter() - start,
     )
+
+
+def plan_placement(config: ModelConfig, options: LoadOptions) -> tuple[Placement, ...]:
+    """Where a model would run. Raises UnsupportedError for a device this build lacks."""
+    reason = _check_device(options)
+    parts = ["embedding", *(f"layer {i}" for i in range(config.num_layers)), "output", "sampling"]
+    return tuple(Placement(part, "cpu", reason) for part in parts)
 
 
 def decoder_spec(config: ModelConfig, inv_freq: npt.NDArray[np.float32]) -> _native.DecoderSpec:
