@@ -103,9 +103,9 @@ class Row {
     std::array<std::int64_t, kMaxLogprobs> order;
     const auto end = order.begin() + s_.candidates.size();
     std::iota(order.begin(), end, std::int64_t{0});
-    // Stable, so that of equal logits the lowest id comes first.
-    std::stable_sort(order.begin(), end, [&](std::int64_t i, std::int64_t j) {
-      return s_.candidates.logit(i) > s_.candidates.logit(j);
+    std::sort(order.begin(), end, [&](std::int64_t i, std::int64_t j) {
+      const float x = s_.candidates.logit(i), y = s_.candidates.logit(j);
+      return x > y || (x == y && i < j);  // the candidates lie in the order of ids
     });
     for (std::int64_t i = 0; i < s_.candidates.size(); ++i) {
       ids[i] = s_.candidates.id(order[static_cast<std::size_t>(i)]);
