@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gguf_bytes.tiny import HIDDEN, VOCAB, tiny_model
-from gguf_bytes.writer import STRING, array
+from gguf_bytes.writer import STRING, GGUFBytes, array, string
 from rocmforge.errors import InvalidArgumentError, ModelFileError, OutOfMemoryError
 from rocmforge.gguf import GGUFFile, TensorType
 
@@ -177,6 +177,17 @@ def test_vocabulary_of_152k_tokens_opens_in_half_a_second(tmp_path: Path) -> Non
         assert file.metadata.strings("tokenizer.ggml.merges") == merges
     assert opened < 0.5
     assert time.process_time() - started < 1.0
+
+
+@pytest.mark.parametrize("length", [0, 1, 1 << 20, 3_000_001])
+def test_strings_of_any_length_come_back_whole(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "vocabulary.gguf"
+    strings = ["first", "x" * length, "y" * length]
+    model = GGUFBytes().set("one", string("z" * length)).set("all", array(STRING, strings))
+    path.write_bytes(model.build())
+    with GGUFFile.open(path) as file:
+        assert file.metadata.string("one") == "z" * length
+        assert file.metadata.strings("all") == strings
 
 
 @pytest.mark.parametrize("name", ["llama-bpe", "qwen2"])

@@ -189,6 +189,8 @@ def _experts() -> Iterator[Case]:
         value = scalar(U32, number)
         yield Case(f"experts_used_{number}", _with(used, value, tiny_model(experts=4)), "outside")
     yield Case("experts_used_missing", tiny_model(experts=4).drop(used).build(), "is missing")
+    scaled = _with("llama.expert_weights_scale", scalar(F32, 2.5), tiny_model(experts=4))
+    yield Case("experts_scaled", scaled, "expert_weights_scale other than 1")
     count = "llama.expert_count"
     for number, match in {8: "ffn_gate_inp", 0: "no place", 1 << 20: "outside of"}.items():
         yield Case(
@@ -231,6 +233,9 @@ def _tensors() -> Iterator[Case]:
         model = tiny_model()
         model.tensors.append(f32_tensor(name, 8))
         yield Case(f"extra_{name}", model.build(), match)
+    model = tiny_model()
+    model.tensors.append(f32_tensor("blk.0.my\x1b[2J", 8))
+    yield Case("extra_with_escape", model.build(), r"'blk\.0\.my\\x1b\[2J' has no place")
     model = tiny_model()
     for name, rows in {"q": 32, "k": 16, "v": 16, "output": 32}.items():
         model.tensors.append(f32_tensor(f"blk.0.attn_{name}.bias", rows))

@@ -93,7 +93,9 @@ def _shapes() -> Iterator[Case]:
         def reshape(t: Tensor, dims: list[int] = dims) -> None:
             t.dims = list(dims)
 
-        yield Case(f"dims_{name}", changed(reshape), "is not possible|the file at")
+        # ggml's own limit is 2^63 - 1 elements.
+        match = "is not possible" if "wrap_to" in name or "four" in name else "the file at"
+        yield Case(f"dims_{name}", changed(reshape), match)
 
 
 def _types() -> Iterator[Case]:

@@ -129,6 +129,12 @@ def test_architecture_decides_on_rope_layout_bias_and_norm(
     assert config.qk_norm == (architecture == "qwen3")
 
 
+def test_name_of_a_hostile_file_is_short_and_printable(configure: Configure) -> None:
+    name = configure(tiny_model().set("general.name", string("\x1b[31mred\n" + "x" * 10**6))).name
+    assert name.startswith("\ufffd[31mred\ufffdxxx")
+    assert len(name) == 256
+
+
 def test_output_matrix_of_its_own_unties_it(configure: Configure) -> None:
     model = tiny_model()
     assert configure(model).tied_output

@@ -21,7 +21,7 @@ MAX_HEAD_DIM: Final = 1 << 14
 MAX_VOCAB: Final = 1 << 23  # limit of the sampler
 MAX_CONTEXT: Final = (1 << 31) - 1  # positions are int32
 MAX_EXPERTS: Final = 1 << 14
-MAX_NAME: Final = 256  # characters shown
+MAX_NAME: Final = 256  # characters
 
 _EMBEDDING: Final = "token_embd.weight"
 _MIN_POSITIVE: Final = 1e-30  # well inside the normal range of float32
@@ -90,7 +90,7 @@ class _Reader:
         context_length = self._uint("context_length", maximum=MAX_CONTEXT)
         return ModelConfig(
             architecture=self._architecture.name,
-            name=str(self._metadata.get("general.name") or self._file.path.stem)[:MAX_NAME],
+            name=self._name(),
             num_layers=num_layers,
             hidden_size=hidden_size,
             num_heads=num_heads,
@@ -110,6 +110,11 @@ class _Reader:
             qkv_bias="blk.0.attn_q.bias" in self._file.tensors,
             qk_norm="blk.0.attn_q_norm.weight" in self._file.tensors,
         )
+
+    def _name(self) -> str:
+        """Fit for a terminal: the file may be hostile."""
+        name = str(self._metadata.get("general.name") or self._file.path.stem)[:MAX_NAME]
+        return "".join(c if c.isprintable() else "\ufffd" for c in name)
 
     def _vocab_size(self) -> int:
         """Rows of the embedding; the key and the list of tokens have to agree where present."""
@@ -147,6 +152,9 @@ class _Reader:
             return 0, 0
         if not self._architecture.experts:
             msg = f"experts are not supported in architecture {self._architecture.name!r}"
+            raise UnsupportedError(msg)
+        if self._float("expert_weights_scale", 1.0) != 1:
+            msg = f"{self._key('expert_weights_scale')} other than 1 is not supported"
             raise UnsupportedError(msg)
         return num_experts, self._uint("expert_used_count", maximum=num_experts)
 

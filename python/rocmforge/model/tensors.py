@@ -123,7 +123,7 @@ def _check_unused(file: GGUFFile, config: ModelConfig, name: str) -> None:
         )
         raise UnsupportedError(msg)
     if _PART_OF_THE_PASS.match(name) and not _HARMLESS.match(name):
-        msg = f"{file.path}: tensor {name} has no place in architecture {config.architecture!r}"
+        msg = f"{file.path}: tensor {name!r} has no place in architecture {config.architecture!r}"
         raise UnsupportedError(msg)
 
 
