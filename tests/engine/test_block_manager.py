@@ -7,7 +7,7 @@ from array import array
 import pytest
 
 from rocmforge.engine import prefix_cache
-from rocmforge.engine.block_manager import BlockManager
+from rocmforge.engine.block_manager import BlockManager, CacheConfig
 from rocmforge.engine.request import Request
 from rocmforge.errors import InvalidArgumentError
 
@@ -36,12 +36,12 @@ def compute(blocks: BlockManager, req: Request) -> None:
 
 @pytest.fixture
 def blocks() -> BlockManager:
-    return BlockManager(num_blocks=8, block_size=SIZE)
+    return BlockManager(CacheConfig(num_blocks=8, block_size=SIZE))
 
 
 def test_a_pool_without_blocks_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="0 blocks of 4 tokens"):
-        BlockManager(0, 4)
+        BlockManager(CacheConfig(num_blocks=0, block_size=4))
 
 
 @pytest.mark.parametrize(("num_tokens", "num_blocks"), [(1, 1), (4, 1), (5, 2), (8, 2), (9, 3)])
@@ -207,6 +207,24 @@ def test_the_same_tokens_after_a_collision_are_not_taken_for_the_cached_ones(
     second.num_computed_tokens = 4
     blocks.cache.publish(second)
     third = request([2, 2, 2, 2, 5, 6, 7, 8, 0])
+    admit(blocks, third)
+    assert third.num_computed_tokens == 4
+
+
+def test_nothing_after_a_collision_is_published(
+    blocks: BlockManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The digests go on as if the prefix were the cached one, which it is not."""
+    real = prefix_cache.chain_digest
+    weak = {array("i", [t] * SIZE).tobytes(): b"same" for t in (1, 2)}
+    monkeypatch.setattr(
+        prefix_cache, "chain_digest", lambda p, c: weak[c] if c in weak else real(p, c)
+    )
+    first, second = request([1, 1, 1, 1, 0]), request([2, 2, 2, 2, 5, 6, 7, 8, 0])
+    for req in (first, second):
+        admit(blocks, req)
+        compute(blocks, req)
+    third = request([1, 1, 1, 1, 5, 6, 7, 8, 0])
     admit(blocks, third)
     assert third.num_computed_tokens == 4
 

@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from rocmforge.engine.block_manager import BlockManager
+from rocmforge.engine.block_manager import BlockManager, CacheConfig
 from rocmforge.engine.request import Request, RequestState
 from rocmforge.engine.sampling import SamplerState, SamplingParams
 from rocmforge.engine.scheduler import Schedule, Scheduler, SchedulerConfig
@@ -31,7 +31,7 @@ def request(prompt: int | list[int], max_tokens: int = 8) -> Request:
 
 def make(num_blocks: int = 8, budget: int = 8, max_num_seqs: int = 4) -> Scheduler:
     config = SchedulerConfig(max_num_batched_tokens=budget, max_num_seqs=max_num_seqs)
-    return Scheduler(config, BlockManager(num_blocks, block_size=4))
+    return Scheduler(config, BlockManager(CacheConfig(num_blocks, block_size=4)))
 
 
 def add(scheduler: Scheduler, *requests: Request) -> None:

@@ -53,12 +53,17 @@ def make_request(submit: Submit, *, vocab_size: int, max_model_len: int) -> Requ
 
 
 def _checked_token_ids(submit: Submit, vocab_size: int) -> array[int]:
-    if not submit.prompt_token_ids:
-        msg = "the prompt has no tokens, and the model no token to begin a text with"
+    try:
+        token_ids = array("i", submit.prompt_token_ids)
+    except (TypeError, OverflowError) as error:
+        msg = f"prompt token ids must be 32-bit integers: {error}"
+        raise InvalidArgumentError(msg) from None
+    if not token_ids:
+        msg = "the prompt has no tokens"
         raise InvalidArgumentError(msg)
-    lowest, highest = min(submit.prompt_token_ids), max(submit.prompt_token_ids)
+    lowest, highest = min(token_ids), max(token_ids)
     if lowest < 0 or highest >= vocab_size:
         outside = lowest if lowest < 0 else highest
         msg = f"prompt token id {outside} is outside the model's vocabulary of {vocab_size}"
         raise InvalidArgumentError(msg)
-    return array("i", submit.prompt_token_ids)
+    return token_ids

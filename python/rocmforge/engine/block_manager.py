@@ -10,22 +10,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from rocmforge.engine.prefix_cache import PrefixCache, PrefixMatch
 from rocmforge.engine.request import Request
 from rocmforge.errors import InvalidArgumentError
 
 
-class BlockManager:
-    """`num_blocks` blocks of `block_size` tokens each."""
+@dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """A pool of `num_blocks` blocks of `block_size` tokens each."""
 
-    def __init__(self, num_blocks: int, block_size: int) -> None:
-        if num_blocks < 1 or block_size < 1:
-            msg = f"a KV cache of {num_blocks} blocks of {block_size} tokens holds nothing"
+    num_blocks: int
+    block_size: int = 16
+
+    def __post_init__(self) -> None:
+        if self.num_blocks < 1 or self.block_size < 1:
+            msg = f"a KV cache of {self.num_blocks} blocks of {self.block_size} tokens is empty"
             raise InvalidArgumentError(msg)
+
+
+class BlockManager:
+    """Who uses which block."""
+
+    def __init__(self, config: CacheConfig) -> None:
+        num_blocks = config.num_blocks
         self.num_blocks = num_blocks
-        self.block_size = block_size
-        self.cache = PrefixCache(num_blocks, block_size)
+        self.block_size = config.block_size
+        self.cache = PrefixCache(num_blocks, config.block_size)
         self._ref_counts = [0] * num_blocks
         self._free = list(range(num_blocks - 1, -1, -1))
         self._evictable: dict[int, None] = {}  # least recently used first

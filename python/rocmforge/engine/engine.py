@@ -15,10 +15,10 @@ from collections.abc import Callable
 
 from rocmforge.engine.admission import make_request
 from rocmforge.engine.batch import BatchBuilder
-from rocmforge.engine.block_manager import BlockManager
+from rocmforge.engine.block_manager import BlockManager, CacheConfig
 from rocmforge.engine.decoder import Decoder, StepOutput
 from rocmforge.engine.messages import Cancel, Event, Finished, RowsEvent, Submit, TokenEvent
-from rocmforge.engine.request import FinishReason, Request
+from rocmforge.engine.request import FinishReason, Request, RequestState
 from rocmforge.engine.sampling import SamplerState, SamplingBatch, SamplingBatchBuilder
 from rocmforge.engine.scheduler import Schedule, ScheduledChunk, Scheduler, SchedulerConfig
 from rocmforge.engine.stats import CacheStats, Counters, EngineStats
@@ -64,7 +64,8 @@ class Engine:
             )
             raise InvalidArgumentError(msg)
         self.config = config
-        self.scheduler = Scheduler(config, BlockManager(decoder.num_blocks, decoder.block_size))
+        cache = CacheConfig(decoder.num_blocks, decoder.block_size)
+        self.scheduler = Scheduler(config, BlockManager(cache))
         self._decoder = decoder
         self._publish = publish
         self._clock = clock
@@ -125,6 +126,11 @@ class Engine:
             if self._error is None:
                 self._error = error
             self._changed.notify()
+
+    def state_of(self, request_id: int) -> RequestState | None:
+        """None for a request that is unknown or has ended."""
+        request = self._live.get(request_id)
+        return None if request is None else request.state
 
     @property
     def error(self) -> Exception | None:

@@ -1,0 +1,59 @@
+"""How to load a model and how much to run at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rocmforge.engine.scheduler import SchedulerConfig
+from rocmforge.model.options import Activations, LoadOptions
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What `LLM`, `AsyncLLM` and `InferenceEngine` take. None: decided from machine and model."""
+
+    device: str = "auto"
+    """auto, cpu, gpu, hip:N, cuda:N or host:N."""
+    threads: int | None = None
+    max_model_len: int | None = None
+    """Tokens of one sequence, prompt and output."""
+    gpu_layers: int | None = None
+    require_gpu: bool = False
+    kv_dtype: str = "f16"
+    memory_fraction: float | None = None
+    """Of the free memory, for the KV cache."""
+    block_size: int = 16
+    """Tokens of a KV block."""
+    max_num_seqs: int = 64
+    """Requests that run at once."""
+    deterministic: bool = False
+    """Bit-equal results whatever else runs."""
+    activations: Activations = "auto"
+    max_num_batched_tokens: int | None = None
+    """Tokens of one step; None: 512, or max_num_seqs if that is more."""
+    max_queue: int = 256
+    """Requests that may wait for their first step."""
+
+    def load_options(self) -> LoadOptions:
+        return LoadOptions(
+            device=self.device,
+            threads=self.threads,
+            max_model_len=self.max_model_len,
+            gpu_layers=self.gpu_layers,
+            require_gpu=self.require_gpu,
+            kv_dtype=self.kv_dtype,
+            memory_fraction=self.memory_fraction,
+            block_size=self.block_size,
+            max_num_seqs=self.max_num_seqs,
+            max_num_tokens=self.scheduler_config().max_num_batched_tokens,
+            deterministic=self.deterministic,
+            activations=self.activations,
+        )
+
+    def scheduler_config(self) -> SchedulerConfig:
+        """Raises InvalidArgumentError for limits that leave nothing to run."""
+        return SchedulerConfig(
+            max_num_batched_tokens=self.max_num_batched_tokens or max(512, self.max_num_seqs),
+            max_num_seqs=self.max_num_seqs,
+            max_queue=self.max_queue,
+        )

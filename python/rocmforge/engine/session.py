@@ -1,0 +1,135 @@
+"""A loaded model, its tokenizer and a running engine: what LLM and AsyncLLM have in common."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rocmforge.engine.config import EngineConfig
+from rocmforge.engine.decoder import Decoder
+from rocmforge.engine.host import EngineHost
+from rocmforge.engine.messages import Submit
+from rocmforge.engine.output import RowsAssembler, TextAssembler
+from rocmforge.engine.sampling import SamplingParams
+from rocmforge.errors import InvalidArgumentError
+from rocmforge.model.loader import Placement, load_model
+from rocmforge.tokenizer import Tokenizer
+
+Prompt = str | Sequence[int]  # text, or token ids taken as they are
+Messages = Sequence[Mapping[str, Any]]
+
+
+class Session:
+    """Turns what callers ask into requests. Thread-safe."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        tokenizer: Tokenizer,
+        config: EngineConfig,
+        *,
+        name: str,
+        placement: Sequence[Placement],
+        load_s: float,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.name = name
+        self.placement = [(placed.part, placed.device, placed.reason) for placed in placement]
+        self.device = "+".join(dict.fromkeys(placed.device for placed in placement))
+        self.load_s = load_s
+        self.max_model_len = decoder.max_model_len
+        self._vocab_size = decoder.vocab_size
+        self._hidden_size = decoder.hidden_size
+        self.host = EngineHost(decoder, config.scheduler_config())
+
+    @classmethod
+    def load(cls, model: str | os.PathLike[str] | None, config: EngineConfig) -> Session:
+        """Raises what load_model() and Tokenizer.from_gguf() do."""
+        start = time.perf_counter()
+        loaded = load_model(model, config.load_options())
+        return cls(
+            loaded.decoder,
+            Tokenizer.from_gguf(loaded.file),
+            config,
+            name=loaded.path.name,
+            placement=loaded.placement,
+            load_s=time.perf_counter() - start,
+        )
+
+    def generation(self, prompt: Prompt, params: SamplingParams) -> TextAssembler:
+        """Raises InvalidArgumentError for a prompt that cannot be encoded."""
+        submit = self.token_submit(self.encode(prompt), params)
+        return TextAssembler(submit, params, self.tokenizer)
+
+    def token_submit(self, token_ids: Sequence[int], params: SamplingParams) -> Submit:
+        """A new request that ends with the model's end-of-generation tokens."""
+        return Submit(
+            request_id=self.host.new_id(),
+            prompt_token_ids=token_ids,
+            params=params,
+            seed=int.from_bytes(os.urandom(8), "little"),
+            stop_token_ids=frozenset(self.tokenizer.eog_ids),
+        )
+
+    def logits(self, token_ids: Sequence[int]) -> RowsAssembler:
+        submit = Submit(self.host.new_id(), token_ids, None, output="logits")
+        return RowsAssembler(submit, self._vocab_size)
+
+    def hidden(self, text: str) -> RowsAssembler:
+        submit = Submit(self.host.new_id(), self.encode(text), None, output="hidden")
+        return RowsAssembler(submit, self._hidden_size)
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """An empty text becomes the model's begin mark, if it has one."""
+        tokenizer = self.tokenizer
+        if isinstance(prompt, str):
+            prompt = tokenizer.encode(prompt, add_special=True)
+            if not prompt and tokenizer.bos_id is not None:
+                prompt = [tokenizer.bos_id]
+        if len(prompt) == 0:
+            msg = "the prompt is empty, and the model has no token to begin a text with"
+            raise InvalidArgumentError(msg)
+        return list(prompt)
+
+    def encode_chat(self, messages: Messages, tools: Any) -> list[int]:
+        """Control tokens come from the template alone, begin mark included."""
+        text = self.tokenizer.apply_chat_template(messages, tools=tools)
+        return self.tokenizer.encode(text, parse_special=True)
+
+    def embeddings(self, hidden: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        """[n, hidden_size]: the mean over the tokens of each of n texts, summed in float64."""
+        means = np.empty((len(hidden), self._hidden_size), np.float32)
+        for mean, rows in zip(means, hidden, strict=True):
+            mean[:] = rows.mean(axis=0, dtype=np.float64)
+        return means
+
+
+def prompt_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    """One prompt or several: a sequence of numbers is one prompt of token ids."""
+    if isinstance(prompts, str) or any(not isinstance(p, str | Sequence) for p in prompts):
+        return [prompts]  # type: ignore[list-item]
+    return list(prompts)  # type: ignore[arg-type]
+
+
+def conversation_list(messages: Messages | Sequence[Messages]) -> list[Messages]:
+    """One conversation or several: a message is a mapping."""
+    if any(isinstance(message, Mapping) for message in messages):
+        return [messages]  # type: ignore[list-item]
+    return list(messages)  # type: ignore[arg-type]
+
+
+def params_list(
+    params: SamplingParams | Sequence[SamplingParams] | None, count: int
+) -> list[SamplingParams]:
+    """The same for all `count` prompts, or one each."""
+    if params is None or isinstance(params, SamplingParams):
+        return [params or SamplingParams()] * count
+    if len(params) != count:
+        msg = f"{len(params)} sampling parameters for {count} prompts"
+        raise InvalidArgumentError(msg)
+    return list(params)
