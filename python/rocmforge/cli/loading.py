@@ -1,0 +1,39 @@
+"""Opens a model for a command, with progress when that takes long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rocmforge.cli.command import ModelOptions
+from rocmforge.cli.terminal import progress
+
+if TYPE_CHECKING:
+    from rocmforge import LLM
+
+
+@contextmanager
+def opened(options: ModelOptions) -> Iterator[LLM]:
+    """The loaded model; closed again at the end of the block."""
+    with progress(f"loading {model_name(options.model)}"):
+        from rocmforge import LLM
+
+        llm = LLM(
+            model=options.model,
+            device=options.device,
+            threads=options.threads,
+            max_model_len=options.ctx,
+            gpu_layers=options.gpu_layers,
+            require_gpu=options.require_gpu,
+            kv_dtype=options.kv_dtype,
+            memory_fraction=options.memory_fraction,
+            deterministic=options.deterministic,
+        )
+    with llm:
+        yield llm
+
+
+def model_name(model: str | None) -> str:
+    return "the embedded model" if model is None else Path(model).name
