@@ -44,6 +44,9 @@ ESCAPES = [
     "{{ [''] | unique(attribute='__class__') | list }}",
     "{{ [''] | min(attribute='__class__') }}",
     "{{ '{0.__class__}'.format('') }}",
+    "{{ '{0.__class__.__name__}'.format('') }}",
+    "{{ '{0.upper}'.format('x') }}",
+    "{{ '{0[0]}'.format('text') }}",
     "{{ '{0[__class__]}'.format('') }}",
     "{{ '{x.__init__.__globals__}'.format(x=range) }}",
     "{{ '{:{0.__class__}}'.format('') }}",
@@ -314,6 +317,21 @@ def test_memory_that_is_given_back_does_not_count() -> None:
     source = "{% set ns = namespace(x='') %}{% for i in range(60) %}"
     source += "{% set ns.x = 'x' * 1000000 ~ i %}{% endfor %}{{ ns.x | length }}"
     assert ChatTemplate(source).render(messages=[]) == "1000002"
+
+
+def test_a_container_of_megabytes_is_not_printed() -> None:
+    template = ChatTemplate("{{ [value] }}")
+    assert len(template.render(messages=[], value="x" * 1_000_000)) == 1_000_004
+    with pytest.raises(InvalidArgumentError, match="prints a value of"):
+        template.render(messages=[], value="x" * 3_000_000)
+
+
+def test_macros_nest_so_deep_and_no_deeper() -> None:
+    template = ChatTemplate("{% macro m(n) %}{{ n }}{{ m(n - 1) if n }}{% endmacro %}{{ m(n) }}")
+    assert template.render(messages=[], n=9) == "9876543210"
+    assert template.render(messages=[], n=47).endswith("210")
+    with pytest.raises(InvalidArgumentError, match="macros nested deeper than 48"):
+        template.render(messages=[], n=48)
 
 
 def test_lazy_filters_do_not_nest() -> None:

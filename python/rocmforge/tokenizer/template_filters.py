@@ -169,7 +169,8 @@ def _string(meter: Meter, value: Any) -> None:
 
 
 _slow_text = _text(400)
-# Lists the filters that take a sequence: a lazy one is computed before the check sees it.
+# The filters that take a sequence: a lazy one is computed before the check sees it, so that
+# chains of lazy filters do not nest.
 _SEQUENCE_CHECKS: dict[str, Callable[..., None]] = {
     **dict.fromkeys(("list", "random", "reverse", "map"), _walk),
     **dict.fromkeys(("select", "reject", "selectattr", "rejectattr"), _walk),

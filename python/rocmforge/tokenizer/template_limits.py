@@ -226,11 +226,7 @@ class Meter:
         return result
 
     def made(self, value: Any) -> Any:
-        """Takes note of a value that an operation has just produced, and returns it.
-
-        A lazy result is computed at once, within the limit on items, and comes back as the
-        one-shot iterator it was: chains of lazy filters would otherwise nest without bound.
-        """
+        """Takes note of a value that an operation has just produced, and returns it."""
         kind = type(value)
         if kind in _TEXT_TYPES:
             if len(value) > 1:
@@ -244,8 +240,6 @@ class Meter:
             for child in value:
                 if type(child) is str and len(child) > 1:
                     self._hold(child)
-        elif hasattr(value, "__next__"):
-            return iter(self.materialize(value))
         return value
 
     def materialize(self, values: Iterable[Any]) -> list[Any]:
