@@ -46,6 +46,13 @@ def test_no_room_for_a_block_is_out_of_memory() -> None:
         fit_cache(CONFIG, OPTIONS, available=BLOCK_BYTES)
 
 
+def test_a_number_of_blocks_can_be_asked_for_within_what_fits() -> None:
+    assert fit_cache(CONFIG, replace(OPTIONS, num_blocks=65), available=1 << 40).num_blocks == 65
+    for wrong in (63, 200):
+        with pytest.raises(InvalidArgumentError, match=f"num_blocks is {wrong}.*needs 64.*100"):
+            fit_cache(CONFIG, replace(OPTIONS, num_blocks=wrong), available=2 * 100 * BLOCK_BYTES)
+
+
 def test_f32_doubles_the_bytes() -> None:
     options = replace(OPTIONS, kv_dtype="f32")
     assert fit_cache(CONFIG, options, available=1 << 40).nbytes == 256 * 2 * BLOCK_BYTES

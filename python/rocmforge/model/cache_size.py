@@ -55,6 +55,14 @@ def fit_cache(config: ModelConfig, options: LoadOptions, available: int | None =
         wanted_len = affordable * block_size
         needed = affordable
     num_blocks = min(affordable, needed * options.max_num_seqs)
+    if options.num_blocks is not None:
+        if not needed <= options.num_blocks <= affordable:
+            msg = (
+                f"num_blocks is {options.num_blocks}; one sequence of {wanted_len} tokens needs "
+                f"{needed}, and memory holds {affordable}"
+            )
+            raise InvalidArgumentError(msg)
+        num_blocks = options.num_blocks
     return CacheSize(num_blocks, wanted_len, num_blocks * block_bytes)
 
 

@@ -20,6 +20,7 @@ class LoadOptions:
     kv_dtype: str = "f16"
     memory_fraction: float | None = None  # of the free memory, for the KV cache
     block_size: int = 16  # tokens of a KV block
+    num_blocks: int | None = None  # of the KV cache, instead of what memory_fraction gives
     max_num_seqs: int = 64
     max_num_tokens: int = 512  # of one step
     deterministic: bool = False
