@@ -31,7 +31,8 @@ def main() -> None:
         results[path.stem] = result = compare(path, record)
         print(f"{path.stem}: {result}")
     if arguments.out:
-        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+        report = {"version": version(), "models": results}
+        arguments.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def compare(path: Path, record: dict[str, Any]) -> dict[str, float]:
@@ -51,6 +52,11 @@ def score(path: Path, n_ctx: int) -> dict[str, Any]:
     command += ["--model", str(path), "--file", str(TEXT), "--ctx", str(n_ctx)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
+
+
+def version() -> str:
+    command = [sys.executable, "-m", "rocmforge", "--version"]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":
