@@ -201,13 +201,14 @@ def test_single_strings_decode_strictly_for_use_and_leniently_for_show(read: Rea
 
 
 def test_nested_arrays_come_back_nested(read: Read) -> None:
-    numbers = inner_array(U8, [1, 2])
-    deep = inner_array(ARRAY, [inner_array(STRING, ["a", "bc"]), numbers])
-    value = read(array(ARRAY, [deep, inner_array(STRING, []), numbers]))["my.key"]
+    numbers, doubles = inner_array(U32, [1, 2]), inner_array(F64, [0.5, 1.5, 2.5])
+    deep = inner_array(ARRAY, [inner_array(STRING, ["a", "bc"]), numbers, doubles])
+    value = read(array(ARRAY, [deep, inner_array(STRING, []), doubles]))["my.key"]
     assert value[0][0] == ["a", "bc"]
     assert value[0][1].tolist() == [1, 2]
+    assert value[0][2].tolist() == [0.5, 1.5, 2.5]
     assert value[1] == []
-    assert value[2].tolist() == [1, 2]
+    assert value[2].tolist() == [0.5, 1.5, 2.5]
 
 
 def test_type_names_tell_element_type_and_count(read: Read) -> None:

@@ -108,6 +108,9 @@ def _keys() -> Iterator[Case]:
     yield Case("key_nul", with_key(b"my\0key"), "NUL")
     yield Case("key_too_long", with_key(b"k" * 65536), "the limit is 65535")
     yield Case("key_longest", with_key(b"k" * 65535), None)
+    model = tiny_model()
+    model.pairs.append((b"k" * 60000, struct.pack("<IQ", 13, 0)))
+    yield Case("key_long_bad_type", model.build(), r"key 'k{100}\.\.\.'")
     yield Case("key_twice", with_key(b"general.architecture"), "occurs twice")
     yield Case("key_twice_same", with_key(b"llama.block_count"), "occurs twice")
 

@@ -65,6 +65,8 @@ SCALINGS = {
     "yarn_shrinking": RopeConfig(64, True, 1e4, RopeScaling.YARN, 0.5, 2048),
     "yarn_tiny_context": RopeConfig(64, True, 1e4, RopeScaling.YARN, 4.0, 2),
     "yarn_huge_context": RopeConfig(16, True, 1e4, RopeScaling.YARN, 4.0, 2**31 - 1),
+    # Pairs 5 to 9 would be the ramp; a head of 16 has 8.
+    "yarn_ramp_past_the_last_pair": RopeConfig(16, True, 1e4, RopeScaling.YARN, 4.0, 65536),
     "yarn_narrow": RopeConfig(2, True, 1e4, RopeScaling.YARN, 4.0, 2048),
 }
 
