@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import gguf
 from gguf_bytes.writer import FORMATS, STRING, GGUFBytes, Tensor, array, scalar, string
 from rocmforge.gguf import GGUFFile, TensorType
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 
-import gguf
 from gguf_bytes.tiny import split, tiny_model
 from gguf_bytes.writer import U32, GGUFBytes, scalar
 from rocmforge.errors import InvalidArgumentError, ModelFileError

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gguf
 import pytest
 
-import gguf
 from rocmforge import _native
 from rocmforge.gguf.tensor_types import TENSOR_TYPES, TensorType
 

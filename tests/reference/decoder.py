@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from gguf import GGUFReader
+
 from reference.blocks import decode
 from reference.rope import rope_from_metadata
 

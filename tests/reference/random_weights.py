@@ -10,8 +10,8 @@ import hashlib
 from functools import cache
 
 import numpy as np
-
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
+
 from reference.blocks import decode
 
 # Where a block keeps its scale(s), and how large the minimum's scale has to be against the

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from gguf import GGUFReader
+
 from reference.decoder import ReferenceDecoder, negative_log_likelihoods
 from reference.naive import naive_logits
 from reference.peer_cases import CASES, prompt

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from gguf import GGUFReader
+
 from reference.blocks import FORMATS, decode
 from reference.decoder import ReferenceDecoder
 from reference.tiny_models import write_tiny_model

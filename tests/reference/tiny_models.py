@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
+
 from reference.random_weights import random_matrix, uniform
 from reference.tiny_vocabularies import write_vocabulary
 
