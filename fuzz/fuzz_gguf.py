@@ -2,7 +2,7 @@
 
     python fuzz/fuzz_gguf.py [--seconds 60] [--seed 0]
 
-An input that ends in anything but a typed error, or takes over two seconds, is kept beside the
+An input that ends in anything but a typed error, or takes over two seconds, is kept in the
 working directory as crash-SEED-N.gguf and ends the run with exit code 1. The mutator is that of
 the tests (tests/gguf_bytes/mutate.py); a seed gives the same inputs again.
 """
