@@ -7,33 +7,38 @@
 namespace rocmforge::cpu {
 namespace {
 
-// Weights [i, i + n) of the row at `row`: i is a multiple of 256, n at most 256.
-inline void decode_chunk(float* y, const quant::BlockF32* row, std::int64_t i, std::int64_t n) {
-  __builtin_memcpy(y, row + i, static_cast<std::size_t>(n) * sizeof(float));
+template <class Block>
+constexpr std::int64_t kChunkBytes =
+    kChunk / quant::BlockTraits<Block>::kWeights * static_cast<std::int64_t>(sizeof(Block));
+
+// The n <= 256 weights of the chunk at w; n is a whole number of blocks.
+inline void decode_chunk(float* y, const quant::BlockF32* w, std::int64_t n) {
+  __builtin_memcpy(y, w, static_cast<std::size_t>(n) * sizeof(float));
 }
 
-inline void decode_chunk(float* y, const quant::BlockF16* row, std::int64_t i, std::int64_t n) {
-  std::int64_t j = 0;
-  for (; j + 8 <= n; j += 8) _mm256_storeu_ps(y + j, _mm256_cvtph_ps(load128(row + i + j)));
-  for (; j < n; ++j) y[j] = _cvtsh_ss(row[i + j].value);
+inline void decode_chunk(float* y, const quant::BlockF16* w, std::int64_t n) {
+  const std::int64_t whole = n / 8 * 8;
+  for (std::int64_t j = 0; j < whole; j += 8)
+    _mm256_storeu_ps(y + j, _mm256_cvtph_ps(load128(w + j)));
+  for (std::int64_t j = whole; j < n; ++j) y[j] = _cvtsh_ss(w[j].value);
 }
 
-inline void decode_chunk(float* y, const quant::BlockBF16* row, std::int64_t i, std::int64_t n) {
-  std::int64_t j = 0;
-  for (; j + 8 <= n; j += 8)
-    store256(y + j, _mm256_slli_epi32(_mm256_cvtepu16_epi32(load128(row + i + j)), 16));
-  for (; j < n; ++j) y[j] = quant::decode(row[i + j], 0);
+inline void decode_chunk(float* y, const quant::BlockBF16* w, std::int64_t n) {
+  const std::int64_t whole = n / 8 * 8;
+  for (std::int64_t j = 0; j < whole; j += 8)
+    store256(y + j, _mm256_slli_epi32(_mm256_cvtepu16_epi32(load128(w + j)), 16));
+  for (std::int64_t j = whole; j < n; ++j) y[j] = quant::decode(w[j], 0);
 }
 
 template <class Block>
-inline void decode_chunk(float* y, const Block* row, std::int64_t i, std::int64_t n) {
-  if constexpr (requires { group_scale(*row, 0); }) {
+inline void decode_chunk(float* y, const Block* w, std::int64_t n) {
+  if constexpr (requires { group_scale(*w, 0); }) {
     Panel256 p;
-    unpack(p, row[i / 256]);
+    unpack(p, *w);
     decode<Block>(y, p);
   } else {
     Panel32 p;
-    unpack(p, row + i / 32, n);
+    unpack(p, w, n);
     decode<Block>(y, p, n);
   }
 }

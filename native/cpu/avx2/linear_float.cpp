@@ -23,8 +23,7 @@ template <int R, int C>
 [[gnu::noinline]] void add_products(__m256* sums, const Panel* panels, const char* x,
                                     std::int64_t x_stride, std::int64_t n) {
   __m256 acc[R][C];
-  for (int r = 0; r < R; ++r)
-    for (int c = 0; c < C; ++c) acc[r][c] = sums[r * kMaxCols + c];
+  for_tile<R, C>([&]<int r, int c>() { acc[r][c] = sums[r * kSumStride + c]; });
   for (std::int64_t i = 0; i < n; i += 8) {
     __m256 xs[C];
     for (int c = 0; c < C; ++c) {
@@ -36,27 +35,27 @@ template <int R, int C>
       for (int c = 0; c < C; ++c) acc[r][c] = _mm256_fmadd_ps(w, xs[c], acc[r][c]);
     }
   }
-  for (int r = 0; r < R; ++r)
-    for (int c = 0; c < C; ++c) sums[r * kMaxCols + c] = acc[r][c];
+  for_tile<R, C>([&]<int r, int c>() { sums[r * kSumStride + c] = acc[r][c]; });
 }
 
-template <class BlockType>
+template <class Block>
 struct Kernel {
-  using Block = BlockType;
   static constexpr int kRows = 4;
-  static constexpr int kCols = 2;
+  static constexpr int kCols = 3;
+  static constexpr std::int64_t kWeightBytes = kChunkBytes<Block>;
+  static constexpr std::int64_t kInputBytes = kChunk * sizeof(float);
   using Panel = cpu::Panel;
   using Sum = __m256;
 
-  static void unpack(Panel& p, const char* row, std::int64_t i, std::int64_t n) {
-    decode_chunk(p.w, reinterpret_cast<const Block*>(row), i, n);
-    for (std::int64_t j = n; j % 8 != 0; ++j) p.w[j] = 0.0f;
+  static void unpack(Panel& p, const char* w, std::int64_t n) {
+    decode_chunk(p.w, reinterpret_cast<const Block*>(w), n);
+    for (std::int64_t i = n; i % 8 != 0; ++i) p.w[i] = 0.0f;
   }
 
   template <int R, int C>
   static void tile(Sum* sums, const Panel* panels, const char* x, std::int64_t x_stride,
-                   std::int64_t i, std::int64_t n) {
-    add_products<R, C>(sums, panels, x + i * static_cast<std::int64_t>(sizeof(float)), x_stride, n);
+                   std::int64_t n) {
+    add_products<R, C>(sums, panels, x, x_stride, n);
   }
 
   static float total(Sum sum) { return horizontal_sum(sum); }
@@ -64,8 +63,10 @@ struct Kernel {
 
 template <class Block>
 void dequantize(float* y, const void* w, std::int64_t k) {
-  for (std::int64_t i = 0; i < k; i += kChunk)
-    decode_chunk(y + i, static_cast<const Block*>(w), i, k - i < kChunk ? k - i : kChunk);
+  const auto* chunk = static_cast<const char*>(w);
+  for (; k >= kChunk; k -= kChunk, y += kChunk, chunk += kChunkBytes<Block>)
+    decode_chunk(y, reinterpret_cast<const Block*>(chunk), kChunk);
+  if (k > 0) decode_chunk(y, reinterpret_cast<const Block*>(chunk), k);
 }
 
 template <class Block>

@@ -35,15 +35,6 @@ inline __m256i field(__m256i bytes) {
     return _mm256_and_si256(_mm256_slli_epi16(bytes, kTo - kShift), mask);
 }
 
-// Calls f<0>() .. f<kCount - 1>(): shifts by immediates need constants.
-template <int kCount, int kStep = 0, class F>
-inline void unrolled(F f) {
-  if constexpr (kStep < kCount) {
-    f.template operator()<kStep>();
-    unrolled<kCount, kStep + 1>(f);
-  }
-}
-
 inline void unpack_quants(std::uint8_t* q, const quant::BlockQ2_K& b) {
   for (int half = 0; half < 2; ++half) {
     const __m256i bytes = load256(b.qs + 32 * half);
@@ -95,7 +86,7 @@ inline void unpack_quants(std::uint8_t* q, const quant::BlockIQ4_XS& b) {
   for (int j = 0; j < 8; ++j) store256(q + 32 * j, looked_up(kIq4Values, nibbles(b.qs + 16 * j)));
 }
 
-// Sixteen scales (and mins) as int16.
+// Sixteen int16 each. `mins` are the format's mins, or -kOffset * scale.
 struct GroupScales {
   __m256i scales;
   __m256i mins;
@@ -115,11 +106,11 @@ inline GroupScales group_scales(const quant::BlockQ2_K& b) {
 // Eight 6-bit scales and mins in twelve bytes (layout at scale_6bit in quant/blocks.hpp).
 inline GroupScales group_scales_6bit(const std::uint8_t* s) {
   const std::uint32_t a = load32(s), b = load32(s + 4), c = load32(s + 8);
-  const std::uint32_t scales_high = (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030);
-  const std::uint32_t mins_high = (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030);
+  const std::uint64_t scales_high = (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030);
+  const std::uint64_t mins_high = (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030);
   const __m128i bytes =
-      _mm_setr_epi32(static_cast<int>(a & 0x3f3f3f3f), static_cast<int>(scales_high),
-                     static_cast<int>(b & 0x3f3f3f3f), static_cast<int>(mins_high));
+      _mm_set_epi64x(static_cast<long long>((b & 0x3f3f3f3f) | mins_high << 32),
+                     static_cast<long long>((a & 0x3f3f3f3f) | scales_high << 32));
   return {_mm256_cvtepu8_epi16(_mm_unpacklo_epi8(bytes, bytes)),
           _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(bytes, bytes))};
 }
@@ -177,9 +168,15 @@ inline void unpack(Panel256& p, const Block& b) {
   unpack_quants(p.q, b);
   const GroupScales s = group_scales(b);
   store_copies(p.scales, s.scales);
-  if constexpr (kOffsetKind<Block> != OffsetKind::kSigned) store256(p.mins, s.mins);
   p.d = _cvtsh_ss(b.d);
-  if constexpr (kOffsetKind<Block> == OffsetKind::kMin) p.dmin = _cvtsh_ss(b.dmin);
+  if constexpr (kOffsetKind<Block> == OffsetKind::kConstant) store256(p.offsets, s.mins);
+  if constexpr (kOffsetKind<Block> == OffsetKind::kMin) {
+    const __m256 dmin = _mm256_set1_ps(_cvtsh_ss(b.dmin));
+    const __m256i low = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(s.mins));
+    const __m256i high = _mm256_cvtepi16_epi32(_mm256_extracti128_si256(s.mins, 1));
+    _mm256_store_ps(p.mins, _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(low)));
+    _mm256_store_ps(p.mins + 8, _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(high)));
+  }
 }
 
 // The 256 weights, equal to quant::decode bit by bit.
@@ -193,7 +190,7 @@ inline void decode(float* y, const Panel256& p) {
     const float scale = p.d * static_cast<float>(p.scales[i / 16][0]);
     __m256 v = _mm256_mul_ps(_mm256_set1_ps(scale), _mm256_cvtepi32_ps(q));
     if constexpr (kOffsetKind<Block> == OffsetKind::kMin)
-      v = _mm256_sub_ps(v, _mm256_set1_ps(p.dmin * static_cast<float>(p.mins[i / 16])));
+      v = _mm256_sub_ps(v, _mm256_set1_ps(p.mins[i / 16]));
     _mm256_storeu_ps(y + i, v);
   }
 }

@@ -65,45 +65,61 @@ inline __m256i quants(const quant::BlockQ8_0& b) { return load256(b.qs); }
 inline __m256i quants(const quant::BlockIQ4_NL& b) { return looked_up(kIq4Values, nibbles(b.qs)); }
 inline __m256i quants(const quant::BlockMXFP4& b) { return looked_up(kE2m1Doubled, nibbles(b.qs)); }
 
-// The binary16 `member` of eight blocks.
+// The binary16 `member` of eight blocks, gathered with scalar shifts: inserting words one by one
+// would take the shuffle port, which the decode needs.
 template <class Block, class Member>
 inline __m256 halves(const Block* b, Member member) {
-  __m128i v = _mm_cvtsi32_si128(member(b[0]));
-  v = _mm_insert_epi16(v, member(b[1]), 1);
-  v = _mm_insert_epi16(v, member(b[2]), 2);
-  v = _mm_insert_epi16(v, member(b[3]), 3);
-  v = _mm_insert_epi16(v, member(b[4]), 4);
-  v = _mm_insert_epi16(v, member(b[5]), 5);
-  v = _mm_insert_epi16(v, member(b[6]), 6);
-  v = _mm_insert_epi16(v, member(b[7]), 7);
-  return _mm256_cvtph_ps(v);
+  auto four = [&](int i) {
+    return static_cast<long long>(
+        std::uint64_t{member(b[i])} | std::uint64_t{member(b[i + 1])} << 16 |
+        std::uint64_t{member(b[i + 2])} << 32 | std::uint64_t{member(b[i + 3])} << 48);
+  };
+  return _mm256_cvtph_ps(_mm_set_epi64x(four(4), four(0)));
+}
+
+// The scales of eight blocks.
+template <class Block>
+inline __m256 scales(const Block* b) {
+  if constexpr (requires { b->d; }) {
+    return halves(b, [](const Block& block) { return block.d; });
+  } else {
+    const __m256i e = _mm256_setr_epi32(b[0].e, b[1].e, b[2].e, b[3].e, b[4].e, b[5].e, b[6].e,
+                                        b[7].e);  // quant::e8m0_half_to_float
+    const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+    const __m256i subnormal = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
+    const __m256i is_normal = _mm256_cmpgt_epi32(e, _mm256_set1_epi32(1));
+    return _mm256_castsi256_ps(_mm256_blendv_epi8(subnormal, normal, is_normal));
+  }
 }
 
 template <class Block>
 inline float scale(const Block& b) {
-  if constexpr (requires { b.e; })
-    return quant::e8m0_half_to_float(b.e);
-  else
+  if constexpr (requires { b.d; })
     return _cvtsh_ss(b.d);
+  else
+    return quant::e8m0_half_to_float(b.e);
 }
 
 template <class Block>
 constexpr bool kHasBlockMin = requires(Block b) { b.m; };
 
+template <class Block>
+inline __m256 block_mins(const Block* b) {
+  return halves(b, [](const Block& block) { return block.m; });
+}
+
 // Decodes n (a multiple of 32, at most 256) weights; the rest of the panel becomes zero.
 template <class Block>
 inline void unpack(Panel32& p, const Block* b, std::int64_t n) {
-  if (n < kChunk) p = Panel32{};
-  for (std::int64_t j = 0; j < n / 32; ++j) store256(p.q + 32 * j, quants(b[j]));
-  if constexpr (requires { b->d; }) {
-    if (n == kChunk) {
-      _mm256_store_ps(p.d, halves(b, [](const Block& block) { return block.d; }));
-      if constexpr (kHasBlockMin<Block>)
-        _mm256_store_ps(p.m, halves(b, [](const Block& block) { return block.m; }));
-      return;
-    }
+  if (n == kChunk) {
+    for (int j = 0; j < 8; ++j) store256(p.q + 32 * j, quants(b[j]));
+    _mm256_store_ps(p.d, scales(b));
+    if constexpr (kHasBlockMin<Block>) _mm256_store_ps(p.m, block_mins(b));
+    return;
   }
+  p = Panel32{};
   for (std::int64_t j = 0; j < n / 32; ++j) {
+    store256(p.q + 32 * j, quants(b[j]));
     p.d[j] = scale(b[j]);
     if constexpr (kHasBlockMin<Block>) p.m[j] = _cvtsh_ss(b[j].m);
   }

@@ -1,7 +1,7 @@
 // Linear with float32 activations, every format, AVX-512.
 //
-// Per row and column sixteen lanes of fused multiply-adds over the decoded weights, then their
-// sum: |error| <= (k / 16 + 4) * 2^-24 * sum |w| |x|.
+// Per row and column sixteen lanes of fused multiply-adds over the decoded weights, then their sum:
+// |error| <= (k / 16 + 4) * 2^-24 * sum |w| |x|.
 #include "cpu/avx2/decode_chunk.hpp"
 #include "cpu/installers.hpp"
 
@@ -16,8 +16,7 @@ template <int R, int C>
 [[gnu::noinline]] void add_products(__m512* sums, const Panel* panels, const char* x,
                                     std::int64_t x_stride, std::int64_t n) {
   __m512 acc[R][C];
-  for (int r = 0; r < R; ++r)
-    for (int c = 0; c < C; ++c) acc[r][c] = sums[r * kMaxCols + c];
+  for_tile<R, C>([&]<int r, int c>() { acc[r][c] = sums[r * kSumStride + c]; });
   for (std::int64_t i = 0; i < n; i += 16) {
     const auto mask = static_cast<__mmask16>(n - i >= 16 ? 0xffff : (1 << (n - i)) - 1);
     __m512 w[R];
@@ -28,27 +27,27 @@ template <int R, int C>
       for (int r = 0; r < R; ++r) acc[r][c] = _mm512_fmadd_ps(w[r], xs, acc[r][c]);
     }
   }
-  for (int r = 0; r < R; ++r)
-    for (int c = 0; c < C; ++c) sums[r * kMaxCols + c] = acc[r][c];
+  for_tile<R, C>([&]<int r, int c>() { sums[r * kSumStride + c] = acc[r][c]; });
 }
 
-template <class BlockType>
+template <class Block>
 struct Kernel {
-  using Block = BlockType;
-  static constexpr int kRows = 4;
-  static constexpr int kCols = 4;
+  static constexpr int kRows = 8;
+  static constexpr int kCols = 3;
+  static constexpr std::int64_t kWeightBytes = kChunkBytes<Block>;
+  static constexpr std::int64_t kInputBytes = kChunk * sizeof(float);
   using Panel = cpu::Panel;
   using Sum = __m512;
 
-  static void unpack(Panel& p, const char* row, std::int64_t i, std::int64_t n) {
-    decode_chunk(p.w, reinterpret_cast<const Block*>(row), i, n);
-    for (std::int64_t j = n; j % 16 != 0; ++j) p.w[j] = 0.0f;
+  static void unpack(Panel& p, const char* w, std::int64_t n) {
+    decode_chunk(p.w, reinterpret_cast<const Block*>(w), n);
+    for (std::int64_t i = n; i % 16 != 0; ++i) p.w[i] = 0.0f;
   }
 
   template <int R, int C>
   static void tile(Sum* sums, const Panel* panels, const char* x, std::int64_t x_stride,
-                   std::int64_t i, std::int64_t n) {
-    add_products<R, C>(sums, panels, x + i * static_cast<std::int64_t>(sizeof(float)), x_stride, n);
+                   std::int64_t n) {
+    add_products<R, C>(sums, panels, x, x_stride, n);
   }
 
   static float total(Sum sum) { return _mm512_reduce_add_ps(sum); }
