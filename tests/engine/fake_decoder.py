@@ -76,6 +76,7 @@ class _Step:
     num_logprobs: int
     repeated: list[set[int] | None] | None  # a row: ids its repetition penalty counts, if any
     previous: _Step | None
+    is_lost: bool = False
     token_ids: list[int] | None = None  # drawn; None until the step has run
     histories: list[list[int]] | None = None  # a row: the tokens it has seen
 
@@ -127,7 +128,12 @@ class FakeDecoder:
 
     def collect(self, handle: int) -> FakeOutput:
         assert handle == self._in_flight.popleft()
-        self.before_collect()
+        try:
+            self.before_collect()
+        except MemoryError:  # steps in flight build on the one that failed
+            for later in self._in_flight:
+                self._steps[later].is_lost = True
+            raise
         step = self._steps[handle]
         if step.token_ids is None:
             self._run(step)
@@ -159,6 +165,9 @@ class FakeDecoder:
     def _run(self, step: _Step) -> None:
         batch, size = step.batch, self.block_size
         previous = step.previous.token_ids if step.previous else None
+        if step.is_lost:
+            step.token_ids = [0] * len(batch.logit_rows)
+            return
         step.previous = None
         rows = [-1] * len(batch.token_ids)
         for row, token_row in enumerate(batch.logit_rows.tolist()):

@@ -72,6 +72,7 @@ class Simulation:
         self._steps_without_progress = 0
         self._stats: EngineStats = self.engine.stats()
         self._fault: Exception | None = None
+        self._fault_place = "enqueue"
         self._is_device_lost = False
         # Each run uses a random part of what can happen.
         self._share_prefixes = rng.random() < 0.7
@@ -81,7 +82,8 @@ class Simulation:
         self._penalty_rate = rng.choice([0, 0.2])
         self._bad_rate = rng.choice([0, 0, 0.1])
         self._prefixes = [self._random_tokens(rng.randint(1, 20)) for _ in range(3)]
-        self.decoder.before_enqueue = self.decoder.before_collect = self._raise_fault
+        self.decoder.before_enqueue = lambda: self._raise_fault("enqueue")
+        self.decoder.before_collect = lambda: self._raise_fault("collect")
 
     # --- what happens
 
@@ -93,6 +95,7 @@ class Simulation:
                 self.cancel(self.rng.choice(list(self.clients)))
             if self.rng.random() < self._oom_rate:
                 self._fault = OutOfMemoryError("no memory for this step")
+                self._fault_place = self.rng.choice(["enqueue", "collect"])
             self.step()
         self.drain()
 
@@ -290,11 +293,12 @@ class Simulation:
         most = min(num_tokens + submit.params.max_tokens, limit)
         return 0 < num_tokens < limit and most - 1 <= capacity
 
-    def _raise_fault(self) -> None:
+    def _raise_fault(self, place: str) -> None:
         fault = self._fault
-        if fault is not None:
-            if not self._is_device_lost:
-                self._fault = None
+        if fault is not None and self._is_device_lost:
+            raise fault
+        if fault is not None and place == self._fault_place:
+            self._fault = None
             raise fault
 
     def _note(self, what: str, request_id: int) -> None:
