@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,19 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return Ran(exit_code, captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def interruptible() -> list[str]:
+    """The command line for tests that press Ctrl-C.
+
+    A shell's background jobs, which a test run may be one of, hand down that SIGINT is ignored.
+    """
+    program = (
+        "import signal, sys; from rocmforge.cli import main; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
+    )
+    return [sys.executable, "-c", program]
 
 
 @pytest.fixture(scope="session")

@@ -17,10 +17,17 @@ from rocmforge import LLM, SamplingParams
 
 CTRL_C, CTRL_D = b"\x03", b"\x04"
 
-# The command line, once its stdin is the terminal that sends it signals.
+# The command line, once its stdin is the terminal that sends it signals. Answers go on after the
+# end of the text, so that they are long enough to be stopped.
 PROGRAM = """
-import fcntl, sys, termios
+import dataclasses, fcntl, signal, sys, termios
+from rocmforge import LLM
 from rocmforge.cli import main
+stream_chat = LLM.stream_chat
+LLM.stream_chat = lambda llm, messages, params: stream_chat(
+    llm, messages, dataclasses.replace(params, ignore_eos=True)
+)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 sys.exit(main())
 """

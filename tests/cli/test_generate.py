@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,13 +174,16 @@ def test_a_gpu_that_is_not_there_is_exit_code_1(
     assert "cpu" in ran.err
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "rocmforge", "generate", PROMPT, *arguments]
+ROCMFORGE = [sys.executable, "-m", "rocmforge"]
+
+
+def start(*arguments: str, program: Sequence[str] = ROCMFORGE) -> subprocess.Popen[str]:
+    command = [*program, "generate", PROMPT, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_ctrl_c_ends_a_story_with_what_there_is_of_it() -> None:
-    with start("--ignore-eos", "--max-tokens", "1000") as process:
+def test_ctrl_c_ends_a_story_with_what_there_is_of_it(interruptible: list[str]) -> None:
+    with start("--ignore-eos", "--max-tokens", "1000", program=interruptible) as process:
         assert process.stdout is not None
         first = process.stdout.read(1)  # it comes as it is generated
         process.send_signal(signal.SIGINT)

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from gguf import GGUFReader
+
 from rocmforge.cli.info import merged
 
 
