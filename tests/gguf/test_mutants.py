@@ -73,12 +73,12 @@ def test_every_flipped_bit_of_the_first_4_kib_is_survived(tmp_path: Path) -> Non
 def test_random_structured_damage_is_survived_in_time(tmp_path: Path) -> None:
     rng, path = random.Random(20240229), tmp_path / "mutant.gguf"
     slowest = accepted = 0.0
-    for _ in range(5000):
+    for _ in range(2500):
         path.write_bytes(mutant(rng))
         started = time.process_time()
         accepted += exercise(path)
         slowest = max(slowest, time.process_time() - started)
-    assert 0 < accepted < 2500
+    assert 0 < accepted < 1250
     assert slowest < 2
 
 
@@ -103,6 +103,8 @@ def test_file_replaced_by_a_shorter_one_between_open_and_use_is_noticed(tmp_path
 def test_fuzzer_runs_alone_and_reports(tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "fuzz" / "fuzz_gguf.py"
     command = [sys.executable, str(script), "--seconds", "0.5", "--seed", "3"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"[1-9][0-9]* inputs, seed 3: 0 findings\n", done.stdout)
