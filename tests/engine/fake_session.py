@@ -39,8 +39,10 @@ class Gate:
     def __init__(self) -> None:
         self._tickets = threading.Semaphore(0)
         self._open = threading.Event()
+        self.has_come = False  # a step has got here
 
     def wait(self) -> None:
+        self.has_come = True
         while not self._open.is_set():
             if self._tickets.acquire(timeout=0.01):
                 return

@@ -69,12 +69,17 @@ def test_a_stream_yields_deltas_and_then_the_reason(model: FakeModel) -> None:
     run(use)
 
 
-def test_a_stop_string_ends_the_request_in_the_engine(model: FakeModel) -> None:  # noqa: ARG001
+def test_a_stop_string_ends_the_request_in_the_engine(model: FakeModel) -> None:
     async def use(llm: AsyncLLM) -> None:
         (whole,) = await llm.generate([1, 2], params(max_tokens=40))
         texts = [tokenizer().decode([i]) for i in whole.token_ids]
         stop = next(text for text in texts[3:] if len(text.strip()) > 2)
-        deltas = [d async for d in llm.stream([1, 2], params(max_tokens=40, stop=[stop]))]
+        model.close_gate()
+        model.gate.let_through(40)
+        deltas = []
+        async for delta in llm.stream([1, 2], params(max_tokens=60, stop=[stop])):
+            deltas.append(delta)
+        model.gate.open()
         assert "".join(d.text for d in deltas) == whole.text[: whole.text.index(stop)]
         assert deltas[-1].finish_reason == "stop"
         await until_idle(llm)

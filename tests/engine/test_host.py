@@ -94,7 +94,7 @@ def test_the_queue_bound_holds_against_many_submitters() -> None:
     first = [submit(host, [1]) for _ in range(4)]
     for request in first:
         host.submit(request, channel)
-    wait_for(lambda: host.stats().num_running > 0)
+    wait_for(lambda: gate.has_come)
     running = host.stats().num_running
     accepted: list[bool] = []
 

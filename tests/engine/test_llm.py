@@ -77,7 +77,7 @@ def test_a_queue_filled_by_others_is_a_capacity_error() -> None:
     with fake_model(max_queue=3) as model, LLM(max_num_seqs=4) as llm:
         model.close_gate()
         streams = [llm.stream([1, 2], params())]
-        wait_for(lambda: llm.stats().num_running == 1)
+        wait_for(lambda: model.gate.has_come)
         streams += [llm.stream([1, 2], params()) for _ in range(3)]
         with pytest.raises(CapacityError):
             llm.generate([1, 2], params())
@@ -166,7 +166,7 @@ def test_leaving_a_stream_ends_its_request(llm: LLM, model: FakeModel, how: str)
     assert llm.stats().num_output_tokens < 10
 
 
-def test_a_stop_string_ends_the_request_in_the_engine(llm: LLM) -> None:
+def test_a_stop_string_ends_the_request_in_the_engine(llm: LLM, model: FakeModel) -> None:
     (whole,) = llm.generate([1, 2], params(max_tokens=40))
     texts = [tokenizer().decode([i]) for i in whole.token_ids]
     stop = next(text for text in texts[3:] if len(text.strip()) > 2)
@@ -174,11 +174,17 @@ def test_a_stop_string_ends_the_request_in_the_engine(llm: LLM) -> None:
     assert output.finish_reason == "stop"
     assert output.text == whole.text[: whole.text.index(stop)]
     assert output.token_ids == whole.token_ids[: len(output.token_ids)]
+    wait_until_idle(llm)
+    before = llm.stats().num_finished["stop"]
+
+    model.close_gate()
+    model.gate.let_through(len(output.token_ids))
     streamed = list(llm.stream([1, 2], params(max_tokens=40, stop=[stop])))
+    model.gate.open()
     assert "".join(d.text for d in streamed) == output.text
     assert streamed[-1].finish_reason == "stop"
     wait_until_idle(llm)
-    assert llm.stats().num_finished["stop"] == 2
+    assert llm.stats().num_finished["stop"] == before + 1
 
 
 def test_an_interrupted_generate_cancels_its_requests(

@@ -147,7 +147,8 @@ class AsyncTextStream:
                 continue
             if delta.finish_reason is not None:
                 self._end()
-                self._generation.raise_error()
+            if self._generation.error is not None:
+                raise self._generation.error
             return delta
         raise StopAsyncIteration
 

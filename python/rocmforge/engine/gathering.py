@@ -48,7 +48,7 @@ class Gathering(Generic[Assembler]):
     def add(self, events: list[Event]) -> None:
         for event in events:
             assembler = self._active[event.request_id]
-            assembler.add([event])
+            assembler.take(event)
             if isinstance(event, Finished):
                 del self._active[event.request_id]
             elif assembler.is_stopped:

@@ -119,7 +119,8 @@ class TextStream:
                 continue
             if delta.finish_reason is not None:
                 self.close()
-                self._generation.raise_error()
+            if self._generation.error is not None:
+                raise self._generation.error
             return delta
         raise StopIteration
 

@@ -44,64 +44,70 @@ class TextAssembler:
     """One generation. Stop strings are found here, in the text, and not by the engine.
 
     Tokens that the engine has drawn after the one that completes a stop string are dropped.
+    Events go either to add() or, where no delta is wanted, to take(), which is cheaper.
     """
 
     def __init__(self, submit: Submit, params: SamplingParams, tokenizer: Tokenizer) -> None:
         self.submit = submit
         self.prompt_token_ids = list(submit.prompt_token_ids)
         self.finished: Finished | None = None
+        self.is_stopped = False  # a stop string has been met, and the engine is to be told so
         self._vocab_size = tokenizer.vocab_size
         self._end_ids = frozenset() if params.ignore_eos else submit.stop_token_ids
+        self._has_stop_strings = bool(params.stop)
         self._detokenizer = IncrementalDetokenizer(
             tokenizer, stop=params.stop, prompt_ids=self.prompt_token_ids
         )
         self._token_ids: list[int] = []
         self._logprobs: list[dict[int, float]] | None = None if params.logprobs is None else []
+        self._num_read = 0  # tokens whose text has been taken
         self._texts: list[str] = []
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether a stop string has been met, and the engine is to be told so."""
-        return self._detokenizer.stopped is not None
 
     @property
     def cancel(self) -> Cancel:
         """What ends the request, by its reason."""
         return Cancel(self.submit.request_id, "stop" if self.is_stopped else "cancelled")
 
-    def raise_error(self) -> None:
-        """Raises what a finished request failed with, if it did."""
-        if self.finished is not None and self.finished.error is not None and not self.is_stopped:
-            raise self.finished.error
+    def take(self, event: Event) -> None:
+        if isinstance(event, TokenEvent):
+            if self.is_stopped:
+                return
+            self._token_ids.append(event.token_id)
+            if self._logprobs is not None and event.logprobs is not None:
+                self._logprobs.append(event.logprobs)
+            if self._has_stop_strings:
+                self._read()
+        elif isinstance(event, Finished):
+            self.finished = event
+            if not self.is_stopped:
+                self._read()
+                self._texts.append(self._detokenizer.finish())
 
     def add(self, events: list[Event]) -> TextDelta | None:
-        """Takes events of this request; None if they leave nothing to tell."""
+        """Takes the events of a step; None if they leave nothing to tell."""
         was_stopped = self.is_stopped
-        token_ids: list[int] = []
-        logprobs: list[dict[int, float]] = []
-        text = ""
+        num_texts, num_tokens = len(self._texts), len(self._token_ids)
         for event in events:
-            if isinstance(event, TokenEvent) and not self.is_stopped:
-                token_ids.append(event.token_id)
-                if event.logprobs is not None:
-                    logprobs.append(event.logprobs)
-                text += self._text_of(event.token_id)
-            elif isinstance(event, Finished):
-                self.finished = event
-                if not self.is_stopped:
-                    text += self._detokenizer.finish()
-        self._token_ids += token_ids
-        self._texts.append(text)
-        if self._logprobs is not None:
-            self._logprobs += logprobs
-        reason: FinishReason | None = None
-        if self.is_stopped:
-            reason = "stop"
-        elif self.finished is not None:
-            reason = self.finished.reason
+            self.take(event)
+        self._read()
+        text = "".join(self._texts[num_texts:])
+        token_ids = self._token_ids[num_tokens:]
+        reason = self.finish_reason
         if was_stopped or not (token_ids or text or reason):
             return None
-        return TextDelta(text, token_ids, reason, None if self._logprobs is None else logprobs)
+        logprobs = None if self._logprobs is None else self._logprobs[num_tokens:]
+        return TextDelta(text, token_ids, reason, logprobs)
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        if self.is_stopped:
+            return "stop"
+        return None if self.finished is None else self.finished.reason
+
+    @property
+    def error(self) -> Exception | None:
+        """What a finished request failed with."""
+        return None if self.is_stopped or self.finished is None else self.finished.error
 
     def output(self) -> RequestOutput:
         """Of a finished request."""
@@ -112,15 +118,20 @@ class TextAssembler:
             text="".join(self._texts),
             finish_reason="stop" if self.is_stopped else self.finished.reason,
             logprobs=self._logprobs,
-            error=None if self.is_stopped else self.finished.error,
+            error=self.error,
             num_cached_tokens=self.finished.num_cached_tokens,
         )
 
-    def _text_of(self, token_id: int) -> str:
+    def _read(self) -> None:
+        """Takes the text of new tokens. With stop strings there is one token at a time."""
+        new = self._token_ids[self._num_read :]
+        if not new:
+            return
+        self._num_read += len(new)
         # Logits may be wider than the vocabulary: models pad them to round sizes.
-        if token_id in self._end_ids or token_id >= self._vocab_size:
-            return ""
-        return self._detokenizer.push([token_id])
+        readable = [i for i in new if i not in self._end_ids and i < self._vocab_size]
+        self._texts.append(self._detokenizer.push(readable))
+        self.is_stopped = self._detokenizer.stopped is not None
 
 
 @dataclass(slots=True)
@@ -136,12 +147,11 @@ class RowsAssembler:
     def __post_init__(self) -> None:
         self._rows = np.empty((len(self.submit.prompt_token_ids), self.width), np.float32)
 
-    def add(self, events: list[Event]) -> None:
-        for event in events:
-            if isinstance(event, RowsEvent):
-                self._rows[event.start : event.start + len(event.rows)] = event.rows
-            elif isinstance(event, Finished):
-                self.finished = event
+    def take(self, event: Event) -> None:
+        if isinstance(event, RowsEvent):
+            self._rows[event.start : event.start + len(event.rows)] = event.rows
+        elif isinstance(event, Finished):
+            self.finished = event
 
     @property
     def cancel(self) -> Cancel:
