@@ -105,8 +105,11 @@ def test_the_plan_has_every_depth_and_batch() -> None:
 def test_rates_and_bytes_follow_from_steps_and_clock(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a clock that says 1 s a look, a decode step of n sequences is n tokens a second."""
-    config = EngineConfig(threads=1, max_num_seqs=3)
+    """With a clock that says 1 s a look, a decode step of n sequences is n tokens a second.
+
+    The three prompts of a batch take three steps, in which not all sequences decode yet.
+    """
+    config = EngineConfig(threads=1, max_num_seqs=3, max_num_batched_tokens=40)
     model = load_model(tiny_model, config.load_options())
     bench = Bench(model, config.scheduler_config())
     seconds = iter(range(10**6))
