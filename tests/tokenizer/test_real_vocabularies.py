@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer as HuggingFace
 
 from rocmforge.gguf import GGUFFile
-from rocmforge.tokenizer import Tokenizer, pre_tokenizers
+from rocmforge.tokenizer import IncrementalDetokenizer, Tokenizer, pre_tokenizers
 
 # Vocabulary -> its pre-tokenizer, for byte-level BPE.
 VOCABULARIES = {
@@ -59,6 +59,21 @@ def test_ids_are_those_of_the_model_s_own_tokenizer(testdata: Path, name: str) -
         case = json.loads(line)
         ids = tokenizer.encode(case["text"], add_special=True)
         assert ids == case["hf_ids"], repr(case["text"])
+
+
+@pytest.mark.parametrize("name", ["stories260K-F32", "babyllama-tok361-F32"])
+def test_models_get_the_ids_and_give_the_text_that_llama_cpp_recorded(
+    testdata: Path, name: str
+) -> None:
+    tokenizer = Tokenizer.from_gguf(testdata / "models" / f"{name}.gguf")
+    record = json.loads((testdata / "models" / "refs" / f"{name}.json").read_text())
+    assert tokenizer.encode(record["nll_text"], add_special=True) == record["nll_ids"]
+    for case in record["cases"]:
+        prompt = tokenizer.encode(case["prompt"], add_special=True)
+        assert prompt == case["prompt_ids"]
+        detokenizer = IncrementalDetokenizer(tokenizer, prompt_ids=prompt)
+        text = detokenizer.push(case["greedy_ids_llama_cpp"]) + detokenizer.finish()
+        assert text == case["text"]
 
 
 @pytest.mark.parametrize("name", [name for name in VOCABULARIES if name != "bert-bge"])

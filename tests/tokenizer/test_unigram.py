@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from naive_tokenizers import unigram
 from vocabulary_files import (
@@ -68,6 +68,15 @@ def test_segmentation_is_the_most_probable(folder: Path) -> None:
     check()
 
 
+def test_unknown_character_costs_ten_more_than_the_rarest_normal_piece(folder: Path) -> None:
+    """18 here, so that with "bcde" it is cheaper than three pieces of 8; an unused one is none."""
+    pieces = {"ab": -8.0, "cd": -8.0, "e": -8.0, "bcde": -1.0, "unused": -999.0}
+    types = [*SPECIAL_TYPES, *[NORMAL] * 4, UNUSED]
+    ours = tokenizer(folder, pieces, token_type=types, add_space_prefix=False)
+    assert spelled(ours, "abcde") == ["<unk>", "bcde"]
+    assert spelled(ours, "abcdabcd") == ["ab", "cd", "ab", "cd"]
+
+
 WORDS = dict.fromkeys(f"{SPACE}thean", -8.0) | {
     f"{SPACE}the": -2.0,
     f"{SPACE}an": -2.5,
@@ -111,8 +120,8 @@ def test_text_never_becomes_a_special_or_unused_token(folder: Path) -> None:
 
 def test_user_defined_piece_costs_nothing(folder: Path) -> None:
     """Found in normalized text too, where it wins over whatever is less than certain."""
-    pieces = dict.fromkeys("ab", -0.25) | {f"b{SPACE}a": -50.0}
-    types = [*SPECIAL_TYPES, NORMAL, NORMAL, USER_DEFINED]
+    pieces = dict.fromkeys(["a", "b", SPACE], -0.25) | {f"b{SPACE}a": -50.0}
+    types = [*SPECIAL_TYPES, NORMAL, NORMAL, NORMAL, USER_DEFINED]
     ours = tokenizer(folder, pieces, token_type=types, add_space_prefix=False)
     assert spelled(ours, "ab ab") == ["a", f"b{SPACE}a", "b"]
 
@@ -136,30 +145,25 @@ def test_time_is_linear_in_the_text(folder: Path, unit: str) -> None:
     assert best < 0.5
 
 
-def character_map(rules: dict[str, str]) -> bytes:
-    """SentencePiece's format: a trie whose node for a prefix has children at base ^ byte.
+def character_map(rules: dict[str, str], *, wide: bool = False) -> bytes:
+    """SentencePiece's format: a trie whose node for a prefix has its children at base ^ byte.
 
-    Every node gets a block of 256 units of its own, so that nothing ever collides.
+    Every node has a block of 256 units of its own, so that nothing ever collides. `wide` writes
+    the offsets from a node to its base in units of 256, as offsets from 2^21 on have to be.
     """
     prefixes = sorted({rule.encode()[:n] for rule in rules for n in range(len(rule.encode()) + 1)})
-    blocks = {prefix: 256 * (1 + place) for place, prefix in enumerate(prefixes)}
     values = {rule.encode(): replacement for rule, replacement in rules.items()}
     units = [0] * (256 * (len(prefixes) + 1))
+    bases: dict[bytes, int] = {}
     replacements = b""
-
-    def unit(index: int, prefix: bytes, label: int) -> int:
-        offset = index ^ blocks[prefix]
-        # Offsets from 2^21 on are kept in units of 256, and bit 9 says so.
-        packed = offset << 10 if offset < 1 << 21 else (offset >> 8) << 10 | 1 << 9
-        return packed | (prefix in values) << 8 | label
-
-    units[0] = unit(0, b"", 0)
-    for prefix in prefixes:
-        if prefix:
-            index = blocks[prefix[:-1]] ^ prefix[-1]
-            units[index] = unit(index, prefix, prefix[-1])
+    for place, prefix in enumerate(prefixes, start=1):
+        index = bases[prefix[:-1]] ^ prefix[-1] if prefix else 0
+        base = 256 * place + (index & 0xFF if wide else 0)
+        bases[prefix] = base
+        offset = (index ^ base) << 2 | 1 << 9 if wide else (index ^ base) << 10
+        units[index] = offset | (prefix in values) << 8 | (prefix[-1] if prefix else 0)
         if prefix in values:
-            units[blocks[prefix]] = 1 << 31 | len(replacements)
+            units[base] = 1 << 31 | len(replacements)
             replacements += values[prefix].encode() + b"\0"
     return struct.pack(f"<I{len(units)}I", 4 * len(units), *units) + replacements
 
@@ -176,22 +180,24 @@ def mapped(text: str, rules: dict[str, str]) -> str:
 
 characters = "ab e\xe9\u0301\u65e5\uff21\t\U0001f600"
 rule_sets = st.dictionaries(
-    st.text(characters, min_size=1, max_size=4), st.text("abXY \u65e5", max_size=3), max_size=8
+    st.text(characters, min_size=1, max_size=4),
+    st.text("abXY \u65e5", max_size=3),
+    min_size=1,
+    max_size=8,
 )
 
 
 def test_longest_rule_of_the_character_map_wins(folder: Path) -> None:
-    letters = dict.fromkeys(sorted({*characters, *"XY", SPACE} - {" "}), -1.0)
+    letters = dict.fromkeys(sorted({*characters, *"XY", SPACE, "\0"} - {" "}), -1.0)
 
-    @settings(max_examples=60)
-    @given(rules=rule_sets, text=st.text(characters, max_size=16))
-    def check(rules: dict[str, str], text: str) -> None:
-        ours = tokenizer(
-            folder,
-            letters,
-            add_space_prefix=False,
-            precompiled_charsmap=character_map(rules) if rules else b"",
-        )
+    @settings(max_examples=200)
+    @given(rules=rule_sets, text=st.text(characters + "\0", max_size=16), wide=st.booleans())
+    @example(rules={"e\u0301": "X"}, text="aae\u0301ea", wide=False)
+    @example(rules={"e\u0301": "X"}, text="aae\u0301ea", wide=True)
+    @example(rules={"ab": "X"}, text="a\0bab", wide=False)
+    def check(rules: dict[str, str], text: str, wide: bool) -> None:
+        data = character_map(rules, wide=wide)
+        ours = tokenizer(folder, letters, add_space_prefix=False, precompiled_charsmap=data)
         assert "".join(spelled(ours, text)) == mapped(text, rules).replace(" ", SPACE)
 
     check()

@@ -15,6 +15,8 @@ from libcpp.string cimport string
 from libcpp.unordered_map cimport unordered_map
 from libcpp.vector cimport vector
 
+from rocmforge.errors import InvalidArgumentError
+
 cdef struct Piece:
     int32_t id
     double score
@@ -59,9 +61,10 @@ cdef class ScoreMerges:
         self.unk_id = unk_id
 
     def encode(self, bytes text not None):
-        """The ids of `text`, which is valid UTF-8 of less than 2 GiB."""
+        """The ids of `text`, which is valid UTF-8; InvalidArgumentError for 2 GiB and more."""
         if len(text) > MAX_BYTES:
-            raise ValueError(f"a text of {len(text)} bytes is over {MAX_BYTES}")
+            msg = f"a text of {len(text)} bytes is over {MAX_BYTES}"
+            raise InvalidArgumentError(msg)
         cdef const char* data = text
         cdef size_t size = len(text)
         cdef vector[int32_t] ids
