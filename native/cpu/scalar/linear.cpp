@@ -3,9 +3,13 @@
 // columns, and y itself holds the running sums, so a column sees the same additions in the same
 // order whatever num_cols is.
 //
-// Rounding of a quantized result over B blocks: the integer dots are exact; each block adds at
-// most four roundings (float of the dot, two scales, the sum): |error| <= (B + 4) * 2^-24 * S
-// with S = sum |w| |x| over the dequantized values, formats with a min counting both of its terms.
+// Rounding of a quantized result over B blocks: the integer dots are exact on every ISA; each block
+// adds at most four roundings (float of the dot, two scales, the sum), so
+// |error| <= (B + 4) * 2^-24 * S with S = sum |w| |x| over the dequantized values, where a min
+// (and, in the SIMD units, the offset of Q3_K and Q6_K) counts apart from the quant it belongs to.
+// Two ISAs differ by no more than the sum of their bounds. The weight's scale is applied first:
+// with binary16 scales no product overflows before the result does. Float activations: |error| <=
+// (k / 256 + 22) * 2^-24 * sum |w| |x|.
 #include <algorithm>
 #include <type_traits>
 
