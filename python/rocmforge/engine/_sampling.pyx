@@ -16,8 +16,9 @@ from rocmforge.errors import InvalidArgumentError
 cdef class SamplerState:
     """How the next token of one request is drawn.
 
-    `grammar` is None or an object with fill_mask(words), which sets the bits of the tokens that
-    may come next in a zeroed uint32 array, and accept(token_id).
+    `grammar` is None or what rocmforge.engine.grammar.GrammarState describes. `needs_host` says
+    that a draw depends on the id of the one before. Raises InvalidArgumentError for a logit_bias
+    or a prompt with ids outside of the logits.
     """
 
     cdef readonly object grammar
@@ -78,8 +79,18 @@ cdef class SamplerState:
         self.counts.push_back(0)
         return slot
 
+    @property
+    def is_finished(self):
+        """Whether the grammar leaves nothing but the end to follow."""
+        return self.grammar is not None and self.grammar.is_finished
+
+    @property
+    def error(self):
+        """Why the grammar has failed, so that no token is allowed any more; None if it has not."""
+        return None if self.grammar is None else self.grammar.error
+
     def append(self, token_id):
-        """Takes note of an output token; the grammar may refuse it with an exception."""
+        """Takes note of an output token; raises `error` if the grammar fails over it."""
         cdef int slot
         if self.grammar is not None:
             self.grammar.accept(token_id)
