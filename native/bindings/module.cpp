@@ -9,6 +9,7 @@ PYBIND11_MODULE(_native, m) {
   bind_quant(m);
   py::module_ cpu = m.def_submodule("cpu", "Single kernels, for tests and benchmarks.");
   bind_cpu(cpu);
+  bind_gemm(cpu);
   bind_sample(cpu);
   bind_ops(cpu);
   bind_model(m);

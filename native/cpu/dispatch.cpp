@@ -4,8 +4,35 @@
 #include "core/error.hpp"
 #include "cpu/kernels.hpp"
 
+#if defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace rocmforge::cpu {
 namespace {
+
+#if defined(__x86_64__)
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c");
+}
+
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vnni");
+}
+
+// Linux hands out the tile registers on request, once for the process and its later threads; it
+// refuses when a thread's signal stack could not hold them, and before 5.16 it does not know them.
+bool may_use_tiles() {
+  constexpr int kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h
+  constexpr int kTileData = 18;               // XFEATURE_XTILEDATA
+  static const bool granted = ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+}
+#endif
 
 struct Level {
   Isa isa;
@@ -19,20 +46,15 @@ struct Level {
 constexpr Level kLevels[] = {
     {Isa::kScalar, "scalar", [] { return true; }, install_scalar},
 #if defined(__x86_64__)
-    {Isa::kAvx2, "avx2",
+    {Isa::kAvx2, "avx2", has_avx2, install_avx2},
+    {Isa::kAvx512, "avx512", has_avx512, install_avx512},
+    {Isa::kAmx, "amx",
      [] {
-       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-              __builtin_cpu_supports("f16c");
+       return has_avx512() && __builtin_cpu_supports("avx512bf16") &&
+              __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+              may_use_tiles();
      },
-     install_avx2},
-    {Isa::kAvx512, "avx512",
-     [] {
-       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-              __builtin_cpu_supports("f16c") && __builtin_cpu_supports("avx512f") &&
-              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
-     },
-     install_avx512},
+     install_amx},
 #endif
 };
 

@@ -26,4 +26,7 @@ void install_avx512_elementwise(Kernels& k);
 void install_avx512_attend(Kernels& k);
 void install_avx512_sample(Kernels& k);
 
+void install_amx_pack(Kernels& k);
+void install_amx_gemm(Kernels& k);
+
 }  // namespace rocmforge::cpu

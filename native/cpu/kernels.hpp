@@ -16,7 +16,7 @@
 
 namespace rocmforge::cpu {
 
-enum class Isa : int { kScalar, kNeon, kAvx2, kAvx512 };
+enum class Isa : int { kScalar, kNeon, kAvx2, kAvx512, kAmx };
 
 // y[c * y_stride + r] = sum_i W[r, i] * x[c, i], for r in [row_begin, row_end), c in [0, num_cols).
 // `w` is row 0 of the matrix, raw GGUF blocks, row_bytes apart; `x` is column 0, x_stride bytes
@@ -25,6 +25,41 @@ enum class Isa : int { kScalar, kNeon, kAvx2, kAvx512 };
 using LinearFn = void (*)(float* y, std::int64_t y_stride, const void* w, std::int64_t row_bytes,
                           const void* x, std::int64_t x_stride, std::int64_t k,
                           std::int64_t row_begin, std::int64_t row_end, std::int64_t num_cols);
+
+// The product of LinearFn for many columns: weights and columns rounded to bfloat16, products summed
+// in float32. The columns are packed first, once for all matrices that share them.
+//
+// |error| <= sum |w x| * (2^-8 + 2^-15 + (k + 2) * 2^-23), and what is below 2^-126 may count as
+// zero; a row with an infinite or NaN weight or column value is infinite or NaN.
+struct PackArgs {
+  void* y;  // GemmFns::packed_bytes of them, 64-byte aligned
+  const float* x;
+  std::int64_t x_stride;       // values
+  const std::int32_t* source;  // column c is row source[c] of x; null: row c
+  std::int64_t k;
+  std::int64_t num_cols;
+  std::int64_t tile_begin, tile_end;  // of tiles of kGemmTileColumns columns: those to pack
+};
+constexpr std::int64_t kGemmTileColumns = 16;
+
+struct GemmArgs {
+  float* y;
+  std::int64_t y_stride;
+  const void* w;
+  std::int64_t row_bytes;
+  const void* x;  // packed
+  std::int64_t k, row_begin, row_end, num_cols;
+  void* scratch;  // GemmFns::scratch_bytes, 64-byte aligned, of the calling thread alone
+};
+
+// Null where a level has no matrix tiles.
+struct GemmFns {
+  std::int64_t min_cols;  // fewer are faster through LinearFn
+  std::int64_t scratch_bytes;
+  std::int64_t (*packed_bytes)(std::int64_t k, std::int64_t num_cols);
+  void (*pack)(const PackArgs&);
+  void (*gemm[quant::kNumFormats])(const GemmArgs&);
+};
 
 // y[0..k) = the decoded weights of one row.
 using DequantizeFn = void (*)(float* y, const void* w, std::int64_t k);
@@ -79,6 +114,7 @@ struct Kernels {
   Isa isa;
   LinearFn linear_quantized[quant::kNumFormats];  // x in the format's activation type
   LinearFn linear_float[quant::kNumFormats];      // x in float32
+  GemmFns gemm;
   DequantizeFn dequantize[quant::kNumFormats];
   QuantizeFn quantize[quant::kNumActivationTypes];
   RmsNormFn rms_norm;
@@ -94,6 +130,7 @@ struct Kernels {
 void install_scalar(Kernels& k);
 void install_avx2(Kernels& k);
 void install_avx512(Kernels& k);
+void install_amx(Kernels& k);
 
 std::string_view name(Isa isa);
 std::vector<Isa> built_isas();      // slowest first; always starts with kScalar

@@ -1,0 +1,119 @@
+// rocmforge._native.cpu.gemm: products of many columns through matrix tiles, for tests and
+// benchmarks. The engine reaches the same kernels through the backend.
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings/bindings.hpp"
+#include "bindings/names.hpp"
+#include "core/buffer.hpp"
+#include "core/error.hpp"
+#include "core/thread_pool.hpp"
+#include "cpu/kernels.hpp"
+
+namespace py = pybind11;
+
+namespace rocmforge::bindings {
+namespace {
+
+using Floats = py::array_t<float, py::array::c_style>;
+using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
+using Ints = py::array_t<std::int32_t, py::array::c_style>;
+
+void require(bool ok, const std::string& message) {
+  if (!ok) throw Error(ErrorCode::kInvalidArgument, message);
+}
+
+// Threads, packed columns and scratch of products at one level.
+class Gemm {
+ public:
+  Gemm(const std::optional<std::string>& isa, int num_threads)
+      : k_(kernels_named(isa)), pool_(num_threads) {
+    require(k_.gemm.pack != nullptr,
+            "isa " + std::string(cpu::name(k_.isa)) + " has no matrix tiles; amx has");
+    for (int i = 0; i < num_threads; ++i)
+      scratch_.emplace_back(static_cast<std::size_t>(k_.gemm.scratch_bytes));
+  }
+
+  std::int64_t min_cols() const { return k_.gemm.min_cols; }
+
+  Floats multiply(const std::string& format_name, const Bytes& w, const Floats& x,
+                  const std::optional<Ints>& source,
+                  const std::optional<std::pair<std::int64_t, std::int64_t>>& row_range,
+                  const std::optional<Floats>& out, std::int64_t grain) {
+    require(w.ndim() == 2 && x.ndim() == 2, "w and x must have two dimensions each");
+    const quant::Format format = format_named(format_name);
+    const quant::FormatInfo& info = quant::info(format);
+    const std::int64_t rows = w.shape(0), row_bytes = w.shape(1), n = x.shape(1);
+    const std::int64_t cols = source ? source->size() : x.shape(0);
+    require(n % info.block_weights == 0 && quant::row_bytes(format, n) == row_bytes,
+            "w has rows of " + std::to_string(row_bytes) + " bytes; columns of " +
+                std::to_string(n) + " values need another number");
+    if (source)
+      for (std::int64_t c = 0; c < cols; ++c)
+        require(source->at(c) >= 0 && source->at(c) < x.shape(0),
+                "source names a row that x does not have");
+    const auto [row_begin, row_end] = row_range.value_or(std::pair{std::int64_t{0}, rows});
+    require(0 <= row_begin && row_begin <= row_end && row_end <= rows,
+            "rows must be a range within [0, " + std::to_string(rows) + "]");
+    require(grain > 0, "grain must be positive");
+    Floats result = out ? *out : Floats({cols, rows});
+    require(result.ndim() == 2 && result.shape(0) == cols && result.shape(1) == rows,
+            "out does not have the shape of the result");
+
+    const auto needed = static_cast<std::size_t>(k_.gemm.packed_bytes(n, cols));
+    if (packed_.bytes() < needed) packed_ = Buffer(needed);
+    cpu::PackArgs pack{packed_.data(), x.data(), n, source ? source->data() : nullptr, n,
+                       cols,           0,        0};
+    cpu::GemmArgs args{
+        result.mutable_data(), rows, w.data(), row_bytes, packed_.data(), n, 0, 0, cols, nullptr};
+    const auto gemm = k_.gemm.gemm[static_cast<int>(format)];
+    const std::int64_t first = row_begin;
+    py::gil_scoped_release nogil;
+    const std::int64_t tiles = (cols + cpu::kGemmTileColumns - 1) / cpu::kGemmTileColumns;
+    pool_.parallel_for(tiles, 1, [&](std::int64_t begin, std::int64_t end, int) {
+      cpu::PackArgs part = pack;
+      part.tile_begin = begin;
+      part.tile_end = end;
+      k_.gemm.pack(part);
+    });
+    pool_.parallel_for(row_end - first, grain,
+                       [&](std::int64_t begin, std::int64_t end, int thread) {
+                         cpu::GemmArgs part = args;
+                         part.row_begin = first + begin;
+                         part.row_end = first + end;
+                         part.scratch = scratch_[static_cast<std::size_t>(thread)].data();
+                         gemm(part);
+                       });
+    return result;
+  }
+
+ private:
+  cpu::Kernels k_;
+  ThreadPool pool_;
+  Buffer packed_;
+  std::vector<Buffer> scratch_;
+};
+
+}  // namespace
+
+void bind_gemm(py::module_& m) {
+  py::class_<Gemm>(m, "Gemm", "Products of many columns at one ISA level, in bfloat16 tiles.")
+      .def(py::init<const std::optional<std::string>&, int>(), py::arg("isa") = py::none(),
+           py::arg("num_threads") = 1)
+      .def_property_readonly("min_cols", &Gemm::min_cols,
+                             "From so many columns on the engine uses this.")
+      .def("__call__", &Gemm::multiply, py::arg("format"), py::arg("w"), py::arg("x"),
+           py::arg("source") = py::none(), py::arg("rows") = py::none(),
+           py::arg("out") = py::none(), py::arg("grain") = 256,
+           "x @ W.T, float32 (cols, rows), of raw GGUF rows w (rows, row bytes) and x (cols, k),\n"
+           "packing of x included. source: int32 rows of x to take as columns. rows=(begin, end)\n"
+           "computes these rows only; grain: rows that a thread takes at once.");
+}
+
+}  // namespace rocmforge::bindings

@@ -1,0 +1,10 @@
+#include "cpu/installers.hpp"
+
+namespace rocmforge::cpu {
+
+void install_amx(Kernels& k) {
+  install_amx_pack(k);
+  install_amx_gemm(k);
+}
+
+}  // namespace rocmforge::cpu
