@@ -90,7 +90,11 @@ def test_requests_without_a_seed_differ(llm: LLM) -> None:
     assert len({tuple(o.token_ids) for o in outputs}) == 3
 
 
-def test_an_empty_text_begins_with_the_models_mark(llm: LLM) -> None:
+@pytest.mark.parametrize("add_bos", [True, False])
+def test_an_empty_text_begins_with_the_models_mark(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch, add_bos: bool
+) -> None:
+    monkeypatch.setattr(tokenizer(), "add_bos", add_bos)
     (output,) = llm.generate("", params())
     assert output.prompt_token_ids == [tokenizer().bos_id]
 
@@ -187,17 +191,35 @@ def test_a_stop_string_ends_the_request_in_the_engine(llm: LLM, model: FakeModel
     assert llm.stats().num_finished["stop"] == before + 1
 
 
+def test_generate_tells_the_engine_of_a_stop_string(llm: LLM, model: FakeModel) -> None:
+    (whole,) = llm.generate([1, 2], params(max_tokens=10))
+    model.close_gate()
+    model.gate.let_through(10)
+    stops = params(max_tokens=60, stop=[whole.text[4:8]])
+    thread = threading.Thread(target=llm.generate, args=([1, 2], stops))
+    thread.start()
+    engine = llm._session.host._engine
+    wait_for(lambda: bool(llm.stats().num_finished["stop"] or engine._inbox))
+    model.gate.open()
+    thread.join()
+    assert llm.stats().num_finished["stop"] == 1
+
+
 def test_an_interrupted_generate_cancels_its_requests(
-    llm: LLM, monkeypatch: pytest.MonkeyPatch
+    llm: LLM, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    model.close_gate()
+    model.gate.let_through(1)
+
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("rocmforge.engine.gathering.Gathering.add", interrupt)
     with pytest.raises(KeyboardInterrupt):
         llm.generate([[1, 2], [3, 4]], params(max_tokens=60))
+    model.gate.open()
     wait_until_idle(llm)
-    assert llm.stats().num_finished["length"] == 0
+    assert llm.stats().num_finished["cancelled"] == 2
 
 
 def test_threads_share_one_model(llm: LLM, model: FakeModel) -> None:
@@ -252,12 +274,13 @@ def test_rows_of_a_model_that_is_closed_meanwhile_are_an_error(model: FakeModel)
 
 
 def test_chat_takes_the_files_template(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+    end = min(tokenizer().eog_ids)
+    mark = tokenizer().token_text(end)
+    source = "{% for m in messages %}" + mark + "{{ m.content }}{% endfor %}<assistant>"
     monkeypatch.setattr(tokenizer(), "_templates", {"": source})
     conversation = [{"role": "user", "content": "hello"}]
     (output,) = llm.chat(conversation, params())
-    text = "<user>hello<assistant>"
-    assert output.prompt_token_ids == tokenizer().encode(text, parse_special=True)
+    assert output.prompt_token_ids == [end, *tokenizer().encode("hello<assistant>")]
     two = llm.chat([conversation, conversation], params())
     assert [o.token_ids for o in two] == [output.token_ids] * 2
     streamed = list(llm.stream_chat(conversation, params()))

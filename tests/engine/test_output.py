@@ -106,6 +106,16 @@ def test_the_end_token_has_no_text_but_is_in_the_tokens() -> None:
     assert generation.output().text == tokenizer().decode(ids)
 
 
+def test_an_end_token_with_a_text_gives_none_of_it() -> None:
+    params = SamplingParams()
+    ids = tokenizer().encode("a king")
+    submit = Submit(1, [0], params, stop_token_ids=frozenset(ids[-1:]))
+    generation = TextAssembler(submit, params, tokenizer())
+    feed(generation, [*map(token, ids), finished("stop")])
+    assert generation.output().token_ids == ids
+    assert generation.output().text == tokenizer().decode(ids[:-1])
+
+
 def test_an_id_beyond_the_vocabulary_has_no_text() -> None:
     generation = assembler()
     feed(generation, [token(tokenizer().vocab_size), finished()])

@@ -254,7 +254,7 @@ class Engine:
             request.num_unknown_tokens -= 1
             try:
                 self._append_token(request, token_ids[chunk.first_row], chunk.first_row, output)
-            except Exception as error:
+            except Exception as error:  # the request's own fault, so it ends alone
                 _logger.warning("request %d failed", request.request_id, exc_info=error)
                 self._end(request, "error", _typed(error))
 
