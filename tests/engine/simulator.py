@@ -108,9 +108,9 @@ class Simulation:
                 break
         assert not self.engine.has_work
         assert all(client.finished is not None for client in self.clients.values())
-        assert not self.engine._live  # I13
-        assert not self.engine._inbox
-        assert self.engine._num_queued == 0
+        assert not self.engine.inbox._live  # I13
+        assert not self.engine.inbox.has_messages
+        assert self.engine.inbox.num_queued == 0
         assert not self.engine.scheduler._promised
         assert not self.engine.scheduler._leaving
         assert self.engine.scheduler.blocks.num_free == self.decoder.num_blocks
@@ -120,7 +120,7 @@ class Simulation:
         try:
             self.engine.submit(submit)
         except CapacityError:
-            waiting = sum(not r.was_admitted for r in self.engine._live.values())
+            waiting = sum(not r.was_admitted for r in self.engine.inbox._live.values())
             assert waiting == self.config.max_queue
             self._note("full", submit.request_id)
         except InvalidArgumentError:
@@ -157,8 +157,8 @@ class Simulation:
             raise self.engine.error
         scheduler = self.engine.scheduler
         scheduler.check_integrity()  # I1-I5, I10, I14
-        waiting = sum(not r.was_admitted for r in self.engine._live.values())
-        assert waiting == self.engine._num_queued <= self.config.max_queue
+        waiting = sum(not r.was_admitted for r in self.engine.inbox._live.values())
+        assert waiting == self.engine.inbox.num_queued <= self.config.max_queue
         for request in scheduler.running:
             client = self.clients[request.request_id]
             assert request.output_token_ids == client.token_ids  # I7: no gap, no duplicate

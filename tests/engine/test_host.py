@@ -81,7 +81,7 @@ def test_many_threads_get_their_own_tokens_whatever_the_others_cancel(lookahead:
     assert (stats.num_waiting, stats.num_running) == (0, 0)
     host._engine.scheduler.check_integrity()
     assert not host._router.channels
-    assert not host._engine._live
+    assert not host._engine.inbox.num_live
     host.close()
 
 
@@ -114,7 +114,7 @@ def test_the_queue_bound_holds_against_many_submitters() -> None:
         thread.join()
     assert sum(accepted) == 5 - (4 - running)
     gate.open()
-    wait_for(lambda: not host._engine._live)
+    wait_for(lambda: not host._engine.inbox.num_live)
     host.close()
 
 
@@ -198,7 +198,7 @@ def test_a_defect_of_the_engine_itself_reaches_every_waiter(
         msg = "a defect"
         raise AssertionError(msg)
 
-    monkeypatch.setattr(Engine, "_abandon", broken)
+    monkeypatch.setattr(Engine, "_fail", broken)
     host, decoder = make()
 
     def fail() -> None:

@@ -61,7 +61,7 @@ def test_a_lost_device_ends_everything_with_a_typed_error() -> None:
             simulation.submit()
         for _ in range(rng.randint(0, 6)):
             simulation.step()
-        if not simulation.engine.has_work and not simulation.engine._inbox:
+        if not simulation.engine.has_work and not simulation.engine.inbox.has_messages:
             continue
         simulation.lose_device()
         simulation.step()

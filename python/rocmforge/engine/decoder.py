@@ -31,6 +31,15 @@ class StepOutput(Protocol):
         """[R, K] of `top_ids`."""
 
 
+def logprobs_of(output: StepOutput, row: int, token_id: int, num_top: int) -> dict[int, float]:
+    """Of the token drawn and the `num_top` likeliest."""
+    logprobs = {token_id: float(output.logprobs[row])}
+    if num_top and output.top_ids is not None and output.top_logprobs is not None:
+        top = zip(output.top_ids[row, :num_top], output.top_logprobs[row, :num_top], strict=True)
+        logprobs.update((int(i), float(p)) for i, p in top if i >= 0)
+    return logprobs
+
+
 class Decoder(Protocol):
     """One step at a time, in order, from one thread.
 

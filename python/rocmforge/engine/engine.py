@@ -1,29 +1,27 @@
 """The step loop: inbox, schedule, batch, decoder, update, outbox.
 
 `Engine` belongs to the one thread that calls step(); submit(), cancel() and stats() may be called
-from any. Nothing here waits except wait_for_work(), so a test or a simulator can drive it step
-by step.
+from any. Nothing here waits, so a test or a simulator can drive it step by step.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 
-from rocmforge.engine.admission import make_request
+from rocmforge.engine.admission import CompileGrammar, make_request
 from rocmforge.engine.batch import BatchBuilder
 from rocmforge.engine.block_manager import BlockManager, CacheConfig
-from rocmforge.engine.decoder import Decoder, StepOutput
+from rocmforge.engine.decoder import Decoder, StepOutput, logprobs_of
+from rocmforge.engine.inbox import Inbox
 from rocmforge.engine.messages import Cancel, Event, Finished, RowsEvent, Submit, TokenEvent
 from rocmforge.engine.request import FinishReason, Request, RequestState
 from rocmforge.engine.sampling import SamplerState, SamplingBatch, SamplingBatchBuilder
 from rocmforge.engine.scheduler import Schedule, ScheduledChunk, Scheduler, SchedulerConfig
-from rocmforge.engine.stats import CacheStats, Counters, EngineStats
+from rocmforge.engine.stats import Counters, EngineStats
 from rocmforge.errors import (
-    CapacityError,
     DeviceError,
     InvalidArgumentError,
     OutOfMemoryError,
@@ -51,6 +49,7 @@ class Engine:
         config: SchedulerConfig,
         publish: Publish,
         *,
+        compile_grammar: CompileGrammar | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if (
@@ -66,8 +65,10 @@ class Engine:
         self.config = config
         cache = CacheConfig(decoder.num_blocks, decoder.block_size)
         self.scheduler = Scheduler(config, BlockManager(cache))
+        self.inbox = Inbox(config.max_queue)
         self._decoder = decoder
         self._publish = publish
+        self._compile_grammar = compile_grammar
         self._clock = clock
         self._batches = BatchBuilder(
             config.max_num_batched_tokens,
@@ -79,12 +80,6 @@ class Engine:
         self._in_flight: deque[tuple[int, Schedule]] = deque()
         self._events: list[Event] = []
         self._counters = Counters()
-        # Guards what submitters share with the loop: the four below.
-        self._changed = threading.Condition()
-        self._inbox: list[Request | Cancel] = []
-        self._live: dict[int, Request] = {}
-        self._num_queued = 0  # submitted, not yet admitted for the first time
-        self._error: Exception | None = None  # why nothing is accepted any more
 
     # --- any thread
 
@@ -96,76 +91,35 @@ class Engine:
         """
         decoder = self._decoder
         request = make_request(
-            submit, vocab_size=decoder.vocab_size, max_model_len=decoder.max_model_len
+            submit,
+            vocab_size=decoder.vocab_size,
+            max_model_len=decoder.max_model_len,
+            compile_grammar=self._compile_grammar,
         )
         self.scheduler.check_fits(request.max_num_tokens, draws_tokens=not request.wants_rows)
-        with self._changed:
-            if self._error is not None:
-                msg = f"the engine takes no requests: {self._error}"
-                raise UnavailableError(msg)
-            if request.request_id in self._live:
-                msg = f"request id {request.request_id} is in use"
-                raise InvalidArgumentError(msg)
-            if self._num_queued >= self.config.max_queue:
-                msg = f"all {self.config.max_queue} places in the queue are taken; try again later"
-                raise CapacityError(msg)
-            self._num_queued += 1
-            self._live[request.request_id] = request
-            self._inbox.append(request)
-            self._changed.notify()
+        self.inbox.submit(request)
 
     def cancel(self, cancel: Cancel) -> None:
-        with self._changed:
-            if cancel.request_id in self._live:
-                self._inbox.append(cancel)
-                self._changed.notify()
+        self.inbox.cancel(cancel)
 
     def stop(self, error: Exception) -> None:
         """Refuses new requests with `error`; the loop's thread then ends the others."""
-        with self._changed:
-            if self._error is None:
-                self._error = error
-            self._changed.notify()
+        self.inbox.stop(error)
 
     def state_of(self, request_id: int) -> RequestState | None:
         """None for a request that is unknown or has ended."""
-        request = self._live.get(request_id)
+        request = self.inbox.get(request_id)
         return None if request is None else request.state
 
     @property
     def error(self) -> Exception | None:
         """Why the engine accepts nothing any more; None while it is healthy."""
-        return self._error
+        return self.inbox.error
 
     def stats(self) -> EngineStats:
-        counters, blocks = self._counters, self.scheduler.blocks
-        num_running = len(self.scheduler.running)
-        return EngineStats(
-            healthy=self._error is None,
-            num_waiting=max(0, len(self._live) - num_running),
-            num_running=num_running,
-            cache=CacheStats(
-                num_blocks=blocks.num_blocks,
-                block_size=blocks.block_size,
-                num_free=blocks.num_free,
-                num_cached=blocks.num_cached,
-                num_hit_tokens=counters.num_hit_tokens,
-            ),
-            num_steps=counters.num_steps,
-            busy_s=counters.busy_s,
-            num_prompt_tokens=counters.num_prompt_tokens,
-            num_output_tokens=counters.num_output_tokens,
-            num_preemptions=self.scheduler.num_preemptions,
-            num_finished=dict(counters.num_finished),
-        )
+        return self._counters.snapshot(self.scheduler, self.inbox)
 
     # --- the loop's thread
-
-    def wait_for_work(self) -> None:
-        """Sleeps until there is something to do or the engine is stopped."""
-        with self._changed:
-            while self._error is None and not self._inbox and not self.has_work:
-                self._changed.wait()
 
     @property
     def has_work(self) -> bool:
@@ -180,8 +134,10 @@ class Engine:
                 self._turn()
                 self._counters.num_steps += 1
                 self._counters.busy_s += self._clock() - started_at
+        except _StepOutOfMemory as error:
+            self._drop_running(error)
         except Exception as error:  # noqa: BLE001 - every caller must hear of it
-            self._abandon(error)
+            self._fail(error)
         self._flush()
         return self.has_work
 
@@ -195,15 +151,11 @@ class Engine:
         self._flush()
 
     def _drain_inbox(self) -> None:
-        if not self._inbox:
-            return
-        with self._changed:
-            messages, self._inbox = self._inbox, []
-        for message in messages:
+        for message in self.inbox.take():
             if isinstance(message, Request):
                 self.scheduler.add(message)
             else:
-                request = self._live.get(message.request_id)
+                request = self.inbox.get(message.request_id)
                 if request is not None:
                     self._end(request, message.reason, None)
 
@@ -213,17 +165,26 @@ class Engine:
             self._count_started(step.started)
         if step.chunks:
             batch = self._batches.build(step)
-            handle = self._decoder.enqueue(batch, self._sampling_of(step))
+            sampling = self._sampling_of(step)
+            try:
+                handle = self._decoder.enqueue(batch, sampling)
+            except MemoryError as error:
+                raise _StepOutOfMemory from error
             self._in_flight.append((handle, step))
         assert self._in_flight, "requests are waiting, yet nothing runs and nothing can start"
         keep = 0 if step.needs_host or not step.chunks else self._decoder.lookahead
         while len(self._in_flight) > keep:
             handle, done = self._in_flight.popleft()
-            self._update(done, handle, self._decoder.collect(handle))
+            self._update(done, handle, self._collect(handle))
+
+    def _collect(self, handle: int) -> StepOutput:
+        try:
+            return self._decoder.collect(handle)
+        except MemoryError as error:
+            raise _StepOutOfMemory from error
 
     def _count_started(self, requests: list[Request]) -> None:
-        with self._changed:
-            self._num_queued -= len(requests)
+        self.inbox.admitted(len(requests))
         for request in requests:
             self._counters.num_prompt_tokens += request.num_prompt_tokens
             self._counters.num_hit_tokens += request.num_cached_tokens
@@ -259,18 +220,18 @@ class Engine:
                 self._end(request, "error", _typed(error))
 
     def _append_token(self, request: Request, token_id: int, row: int, output: StepOutput) -> None:
+        assert request.sampler is not None
         if not 0 <= token_id < self._decoder.vocab_size:
             msg = f"no token can be drawn at position {len(request.token_ids)}: bad logits"
-            raise DeviceError(msg)
-        assert request.sampler is not None
+            raise request.sampler.error or DeviceError(msg)
         request.sampler.append(token_id)
         logprobs = None
         if request.num_logprobs is not None:
-            logprobs = _logprobs(output, row, token_id, request.num_logprobs)
+            logprobs = logprobs_of(output, row, token_id, request.num_logprobs)
         request.token_ids.append(token_id)
         self._counters.num_output_tokens += 1
         self._events.append(TokenEvent(request.request_id, token_id, logprobs))
-        if token_id in request.stop_token_ids:
+        if token_id in request.stop_token_ids or request.sampler.is_finished:
             self._end(request, "stop", None)
         elif len(request.token_ids) >= request.max_num_tokens:
             self._end(request, "length", None)
@@ -282,10 +243,7 @@ class Engine:
         self._events.append(RowsEvent(chunk.request.request_id, chunk.start, rows))
 
     def _end(self, request: Request, reason: FinishReason, error: Exception | None) -> None:
-        with self._changed:
-            del self._live[request.request_id]
-            if not request.was_admitted:
-                self._num_queued -= 1
+        self.inbox.ended(request)
         self.scheduler.finish(request, reason)
         self._counters.num_finished[reason] += 1
         self._events.append(
@@ -299,24 +257,31 @@ class Engine:
             )
         )
 
-    def _abandon(self, error: Exception) -> None:
-        """Ends what was running, and unless memory was all that lacked, the engine."""
-        survivable = isinstance(error, MemoryError)
-        while survivable and self._in_flight:
+    def _drop_running(self, error: _StepOutOfMemory) -> None:
+        """Ends what was running; what waits may fit."""
+        while self._in_flight:  # blocks of a step are free only after it
             handle, _ = self._in_flight.popleft()
             try:
-                self._decoder.collect(handle)  # its blocks are free only after this
-            except Exception as worse:  # noqa: BLE001
-                error, survivable = worse, False
+                self._decoder.collect(handle)
+            except Exception as worse:  # noqa: BLE001 - there is no worse
+                self._fail(worse)
+                return
+        self.scheduler.forget_in_flight()
+        typed = _typed(error.__cause__)
+        _logger.error("no memory for a step; its requests end", exc_info=typed)
+        for request in list(self.scheduler.running):
+            self._end(request, "error", typed)
+
+    def _fail(self, error: Exception) -> None:
+        """Ends everything, and the engine with it."""
         self._in_flight.clear()
         self.scheduler.forget_in_flight()
-        error = _typed(error)
-        _logger.error("a step failed; its requests end with it", exc_info=error)
+        typed = _typed(error)
+        _logger.error("a step failed, and the engine with it", exc_info=typed)
+        self.stop(typed)
         for request in list(self.scheduler.running):
-            self._end(request, "error", error)
-        if not survivable:
-            self.stop(error)
-            self.end_all("error", UnavailableError(f"the engine has failed: {error}"))
+            self._end(request, "error", typed)
+        self.end_all("error", UnavailableError(f"the engine has failed: {typed}"))
 
     def _flush(self) -> None:
         if self._events:
@@ -324,19 +289,14 @@ class Engine:
             self._publish(events)
 
 
-def _typed(error: Exception) -> RocmForgeError:
+class _StepOutOfMemory(Exception):
+    """The decoder lacked memory for a step, which did not happen; its cause says more."""
+
+
+def _typed(error: BaseException | None) -> RocmForgeError:
     if isinstance(error, RocmForgeError):
         return error
     kind = OutOfMemoryError if isinstance(error, MemoryError) else DeviceError
     typed = kind(f"a step failed with {type(error).__name__}: {error}")
     typed.__cause__ = error
     return typed
-
-
-def _logprobs(output: StepOutput, row: int, token_id: int, num_top: int) -> dict[int, float]:
-    """Of the token drawn and the `num_top` likeliest."""
-    logprobs = {token_id: float(output.logprobs[row])}
-    if num_top and output.top_ids is not None and output.top_logprobs is not None:
-        top = zip(output.top_ids[row, :num_top], output.top_logprobs[row, :num_top], strict=True)
-        logprobs.update((int(i), float(p)) for i, p in top if i >= 0)
-    return logprobs

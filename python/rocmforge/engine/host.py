@@ -8,6 +8,7 @@ import threading
 import weakref
 from typing import Protocol
 
+from rocmforge.engine.admission import CompileGrammar
 from rocmforge.engine.decoder import Decoder
 from rocmforge.engine.engine import Engine
 from rocmforge.engine.messages import Cancel, Event, Finished, Submit
@@ -51,10 +52,17 @@ class _Router:
 class EngineHost:
     """Thread-safe. The thread ends with close(), with the object or with the interpreter."""
 
-    def __init__(self, decoder: Decoder, config: SchedulerConfig) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        config: SchedulerConfig,
+        compile_grammar: CompileGrammar | None = None,
+    ) -> None:
         self._ids = itertools.count(1)
         self._router = _Router()
-        self._engine = Engine(decoder, config, self._router.deliver)
+        self._engine = Engine(
+            decoder, config, self._router.deliver, compile_grammar=compile_grammar
+        )
         # A daemon, because a thread that is not would keep the interpreter from ever getting to
         # the finalizer.
         thread = threading.Thread(
@@ -95,7 +103,7 @@ def _serve(engine: Engine, router: _Router) -> None:
     try:
         while engine.error is None:
             if not engine.step():
-                engine.wait_for_work()
+                engine.inbox.wait()
         engine.end_all("cancelled")
     except BaseException as error:
         # A defect of the engine itself: nobody is to wait for it, and nothing of it is trusted.

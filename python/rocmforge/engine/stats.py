@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rocmforge.engine.inbox import Inbox
 from rocmforge.engine.request import FinishReason
+from rocmforge.engine.scheduler import Scheduler
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +53,25 @@ class Counters:
     num_finished: dict[FinishReason, int] = field(
         default_factory=lambda: {"stop": 0, "length": 0, "cancelled": 0, "error": 0}
     )
+
+    def snapshot(self, scheduler: Scheduler, inbox: Inbox) -> EngineStats:
+        """Taken from another thread while the engine runs, figures may be one step apart."""
+        blocks, num_running = scheduler.blocks, len(scheduler.running)
+        return EngineStats(
+            healthy=inbox.error is None,
+            num_waiting=max(0, inbox.num_live - num_running),
+            num_running=num_running,
+            cache=CacheStats(
+                num_blocks=blocks.num_blocks,
+                block_size=blocks.block_size,
+                num_free=blocks.num_free,
+                num_cached=blocks.num_cached,
+                num_hit_tokens=self.num_hit_tokens,
+            ),
+            num_steps=self.num_steps,
+            busy_s=self.busy_s,
+            num_prompt_tokens=self.num_prompt_tokens,
+            num_output_tokens=self.num_output_tokens,
+            num_preemptions=scheduler.num_preemptions,
+            num_finished=dict(self.num_finished),
+        )
