@@ -56,9 +56,10 @@ class Expansion {
   [[gnu::always_inline]] void step() {
     if (row_ == rows_) return;
     if (step_ == 0) {
-      prefetch(w_ + ahead_, n_ / kWeights * static_cast<std::int64_t>(sizeof(Block)));
       Expander<Block>::prepare(scales_, w_, n_);
     }
+    constexpr std::int64_t kStepBytes = 64 * sizeof(Block) / kWeights;
+    prefetch(w_ + ahead_ + step_ * kStepBytes, kStepBytes);
     char* to = panel_ + (2 * step_ * 2 + row_ / 16) * kTileBytes + row_ % 16 * 64;
     const Pair pair = 64 * (step_ + 1) <= n_ ? Expander<Block>::step(scales_, w_, step_) : tail();
     _mm512_store_si512(to, pair.first);
