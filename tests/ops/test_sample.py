@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -396,6 +397,21 @@ def test_rows_do_not_depend_on_their_neighbours(isa: str) -> None:
     shuffled = draw(isa, logits[order], [rows[r] for r in order], threads=2).token_ids
     np.testing.assert_array_equal(alone, together)
     np.testing.assert_array_equal(shuffled, together[order])
+
+
+def test_a_large_vocabulary_is_scanned_in_a_tenth_of_a_millisecond() -> None:
+    vocab = 150_000
+    logits = random_logits(np.random.default_rng(0), 4, vocab)
+    batch = batch_of([Row(temperature=0.8, top_k=40, top_p=0.95)] * 4, vocab)
+    isa = _native.cpu.available_isas()[-1]
+    sampler = _native.cpu.Sampler(vocab, isa)
+    times = []
+    for _ in range(100):
+        start = time.perf_counter()
+        sampler.sample(logits, batch)
+        times.append((time.perf_counter() - start) / 4)
+    # The best of many, because this machine may be busy: 31 us with AVX-512 at 2.6 GHz, 76 scalar.
+    assert min(times) < (200e-6 if isa == "scalar" else 100e-6)
 
 
 def before_a_guard_page(values: np.ndarray) -> tuple[np.ndarray, mmap.mmap]:

@@ -1,19 +1,10 @@
 from collections.abc import Iterable
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from rocmforge.engine.sampling import SamplingParams
+from rocmforge.engine.sampling import Grammar, SamplingParams
 from rocmforge.errors import RocmForgeError
-
-class Grammar(Protocol):
-    @property
-    def is_finished(self) -> bool: ...
-    @property
-    def error(self) -> RocmForgeError | None: ...
-    def fill_mask(self, words: npt.NDArray[np.uint32]) -> None: ...
-    def accept(self, token_id: int) -> None: ...
 
 class SamplerState:
     def __init__(

@@ -16,7 +16,7 @@ from rocmforge.errors import InvalidArgumentError
 cdef class SamplerState:
     """How the next token of one request is drawn.
 
-    `grammar` is None or what rocmforge.engine.grammar.GrammarState describes. `needs_host` says
+    `grammar` is None or a Grammar (rocmforge/engine/sampling.py). `needs_host` says
     that a draw depends on the id of the one before. Raises InvalidArgumentError for a logit_bias
     or a prompt with ids outside of the logits.
     """

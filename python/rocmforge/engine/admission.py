@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 
 from rocmforge.engine.messages import Submit
 from rocmforge.engine.request import Request
-from rocmforge.engine.sampling import SamplerState
+from rocmforge.engine.sampling import Grammar, SamplerState, SamplingParams
 from rocmforge.errors import InvalidArgumentError, UnsupportedError
 
+# Gives the grammar that structured parameters name; raises what GrammarCompiler.compile() does.
+CompileGrammar = Callable[[SamplingParams], Grammar]
 
-def make_request(submit: Submit, *, vocab_size: int, max_model_len: int) -> Request:
+
+def make_request(
+    submit: Submit,
+    *,
+    vocab_size: int,
+    max_model_len: int,
+    compile_grammar: CompileGrammar | None = None,
+) -> Request:
     """Raises InvalidArgumentError, naming the value and its limit."""
     token_ids = _checked_token_ids(submit, vocab_size)
     num_prompt_tokens = len(token_ids)
@@ -36,16 +46,19 @@ def make_request(submit: Submit, *, vocab_size: int, max_model_len: int) -> Requ
             f"{max_model_len}; shorten it or load the model with a longer context"
         )
         raise InvalidArgumentError(msg)
+    grammar = None
     if params.is_structured:
-        msg = "json_schema, regex and grammar: this build has no structured output"
-        raise UnsupportedError(msg)
+        if compile_grammar is None:
+            msg = "this engine has no vocabulary, which structured output needs"
+            raise UnsupportedError(msg)
+        grammar = compile_grammar(params)
     seed = submit.seed if params.seed is None else params.seed
     return Request(
         submit.request_id,
         token_ids,
         num_prompt_tokens,
         max_num_tokens=min(num_prompt_tokens + params.max_tokens, max_model_len),
-        sampler=SamplerState(params, token_ids, vocab_size, seed),
+        sampler=SamplerState(params, token_ids, vocab_size, seed, grammar),
         num_logprobs=params.logprobs,
         namespace=submit.namespace,
         stop_token_ids=frozenset() if params.ignore_eos else submit.stop_token_ids,

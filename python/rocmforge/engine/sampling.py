@@ -13,12 +13,15 @@ import numbers
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from rocmforge.engine._sampling import SamplerState, SamplingBatch, SamplingBatchBuilder
-from rocmforge.errors import InvalidArgumentError
+from rocmforge.errors import InvalidArgumentError, RocmForgeError
 
-__all__ = ["SamplerState", "SamplingBatch", "SamplingBatchBuilder", "SamplingParams"]
+__all__ = ["Grammar", "SamplerState", "SamplingBatch", "SamplingBatchBuilder", "SamplingParams"]
 
 MAX_STOP_STRINGS = 16
 MAX_STOP_BYTES = 256
@@ -27,6 +30,24 @@ MAX_LOGPROBS = 20
 MAX_SCHEMA_BYTES = 512 * 1024
 MAX_GRAMMAR_BYTES = 256 * 1024
 _INT32_MAX = 2**31 - 1
+
+
+class Grammar(Protocol):
+    """Where a request stands in the grammar of its output; rocmforge.engine.grammar has it."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing but the end may follow."""
+
+    @property
+    def error(self) -> RocmForgeError | None:
+        """Why the grammar has failed, so that no token is allowed any more."""
+
+    def fill_mask(self, words: npt.NDArray[np.uint32], /) -> None:
+        """Sets the bits of the tokens that may come next in `words`, which is zeroed."""
+
+    def accept(self, token_id: int, /) -> None:
+        """Takes note of an output token; raises `error` where that fails the grammar."""
 
 
 @dataclass(frozen=True, slots=True)
