@@ -70,6 +70,7 @@ stop_lists = st.lists(
 @given(ids=ids, stops=stop_lists, cuts=st.lists(st.integers(0, 30)), skip=st.booleans())
 @example(ids=[*b"abab", 257], stops=["ababc", "b c"], cuts=[], skip=True)
 @example(ids=[*b"xabc"], stops=["abc", "b"], cuts=[1, 2, 3], skip=True)
+@example(ids=[*b"xabc"], stops=["bc", "abc", "c"], cuts=[1, 2, 3], skip=True)
 def test_deltas_make_the_text_up_to_the_first_stop(
     byte_level: Tokenizer, ids: list[int], stops: list[str], cuts: list[int], skip: bool
 ) -> None:

@@ -114,12 +114,9 @@ def test_generation_ends_at_these(testdata: Path, name: str, ends: list[str]) ->
 def test_vocabulary_of_over_100k_tokens_opens_in_a_second_and_a_half(
     testdata: Path, name: str
 ) -> None:
-    best = float("inf")
-    for _ in range(3):
-        started = time.process_time()
-        Tokenizer.from_gguf(vocabulary(testdata, name))
-        best = min(best, time.process_time() - started)
-    assert best < 1.5
+    started = time.process_time()
+    Tokenizer.from_gguf(vocabulary(testdata, name))
+    assert time.process_time() - started < 1.5
 
 
 @pytest.mark.parametrize("name", ["llama-bpe", "qwen2", "llama-spm", "bert-bge"])

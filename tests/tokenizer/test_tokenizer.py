@@ -50,6 +50,7 @@ def test_control_tokens_in_text_are_text_unless_asked(path: Path) -> None:
 def test_user_defined_tokens_are_found_in_any_text(path: Path) -> None:
     ours = byte_level(path, SPECIAL)
     assert ours.encode("<tool>x<tool>") == [TOOL, ord("x"), TOOL]
+    assert ours.encode("a <tool>\nb") == [*b"a ", TOOL, *b"\nb"]
     assert ours.encode("<tool><end>", parse_special=True) == [TOOL, END]
 
 

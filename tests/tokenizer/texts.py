@@ -22,7 +22,7 @@ _PARTS = [
     *("'s", "'LL", "'\u017f", " the", " a", "  ", "    ", "\n\n", "\r\n", " \n", "\n ", "\t\t"),
     *("1234567", "12", "345", "\u0663\u0664\u0665", "AbC", "ABC", "abc", "\u65e5\u672c", "e\u0301"),
     *("...", "!!\n", "/*\n", "<sentinel:12>", "IMGIMGAZ", "<|im_end|>", "<s>", "</s>", "<0x0A>"),
-    *("\u2581", "[UNK]", "##a"),
+    *("\u2581", "[UNK]", "##a", "\u216012345", "1234\u2160", "!\r\n\n", "./\n/", "a b\u0301 c"),
 ]
 
 texts = st.lists(st.sampled_from([*CHARACTERS, *_PARTS]), max_size=24).map("".join)
@@ -30,6 +30,21 @@ texts = st.lists(st.sampled_from([*CHARACTERS, *_PARTS]), max_size=24).map("".jo
 # Units to repeat and texts to end with: such runs make a careless pattern or merge loop quadratic.
 UNITS = [
     *(" ", "a", "A", "\n", " \n", "1", "!", "\u65e5", "\u0301", "aA", "a ", "\u0663", "\u3000"),
-    *("\t", "12a", "' ", "Aa", "\u2160", "/", "\r\n", "ab ", "\U0001f600", "_", "\u65e5A", "\xa0!"),
+    *(
+        "\t",
+        "12a",
+        "' ",
+        "Aa",
+        "\u2160",
+        "/",
+        "\r\n",
+        "ab ",
+        "\U0001f600",
+        "_",
+        "\u65e5A",
+        "\xa0!",
+        "!\n",
+        "1\u2160",
+    ),
 ]
 ENDS = ["", "a", "1", "\n"]
