@@ -27,7 +27,7 @@ SCHEMA = {
 
 @pytest.fixture(scope="module")
 def llm() -> Iterator[LLM]:
-    with LLM(max_model_len=256, max_num_seqs=8, threads=1) as llm:
+    with LLM(max_model_len=256, max_num_seqs=8, threads=1, deterministic=True) as llm:
         yield llm
 
 
