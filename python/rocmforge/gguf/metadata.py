@@ -51,6 +51,9 @@ class Metadata(Mapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         return self._shown(self._pairs[key])
 
+    def __contains__(self, key: object) -> bool:  # Mapping's would decode the value
+        return key in self._pairs
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._pairs)
 
