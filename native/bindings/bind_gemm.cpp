@@ -34,8 +34,9 @@ class Gemm {
  public:
   Gemm(const std::optional<std::string>& isa, int num_threads)
       : k_(kernels_named(isa)), pool_(num_threads) {
-    require(k_.gemm.pack != nullptr,
-            "isa " + std::string(cpu::name(k_.isa)) + " has no matrix tiles; amx has");
+    if (!k_.gemm.pack)
+      throw Error(ErrorCode::kUnsupported,
+                  "isa " + std::string(cpu::name(k_.isa)) + " has no matrix tiles; amx has");
     for (int i = 0; i < num_threads; ++i)
       scratch_.emplace_back(static_cast<std::size_t>(k_.gemm.scratch_bytes));
   }

@@ -82,9 +82,9 @@ struct StepOutput {
 class NativeDecoder {
  public:
   NativeDecoder(const DecoderSpec& spec, const py::dict& weights, int num_threads,
-                bool float_activations, const std::string& kv_dtype, std::int64_t num_blocks,
-                std::int64_t block_size, std::int64_t max_num_tokens, std::int64_t max_num_seqs,
-                std::int64_t max_model_len)
+                bool float_activations, bool deterministic, const std::string& kv_dtype,
+                std::int64_t num_blocks, std::int64_t block_size, std::int64_t max_num_tokens,
+                std::int64_t max_num_seqs, std::int64_t max_model_len)
       : max_num_seqs_(max_num_seqs) {
     WeightMap map;
     for (const auto& [key, value] : weights) {
@@ -98,7 +98,7 @@ class NativeDecoder {
                                max_model_len};
     py::gil_scoped_release nogil;
     auto backend = std::make_unique<cpu::CpuBackend>(
-        cpu::kernels(), cpu::CpuOptions{num_threads, float_activations});
+        cpu::kernels(), cpu::CpuOptions{num_threads, float_activations, deterministic});
     backend_ = backend.get();
     decoder_ = std::make_unique<Decoder>(std::move(backend), spec, map, limits);
     sampler_ = std::make_unique<Sampler>(backend_->kernels(), num_threads, spec.vocab_size);
@@ -232,12 +232,12 @@ void bind_model(py::module_& m) {
   };
   using D = NativeDecoder;
   py::class_<NativeDecoder>(m, "Decoder", "A model ready to run steps on the CPU.")
-      .def(py::init<const DecoderSpec&, const py::dict&, int, bool, const std::string&,
+      .def(py::init<const DecoderSpec&, const py::dict&, int, bool, bool, const std::string&,
                     std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t>(),
            py::arg("spec"), py::arg("weights"), py::kw_only(), py::arg("num_threads"),
-           py::arg("float_activations"), py::arg("kv_dtype"), py::arg("num_blocks"),
-           py::arg("block_size"), py::arg("max_num_tokens"), py::arg("max_num_seqs"),
-           py::arg("max_model_len"))
+           py::arg("float_activations"), py::arg("deterministic"), py::arg("kv_dtype"),
+           py::arg("num_blocks"), py::arg("block_size"), py::arg("max_num_tokens"),
+           py::arg("max_num_seqs"), py::arg("max_model_len"))
       .def("enqueue", &D::enqueue, py::arg("batch"), py::arg("sampling"))
       .def("collect",
            [](py::object self, std::int64_t h) { return self.cast<D&>().collect(h, self); })

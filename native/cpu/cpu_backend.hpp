@@ -12,7 +12,8 @@ namespace rocmforge::cpu {
 
 struct CpuOptions {
   int num_threads = 1;
-  bool float_activations = false;  // no 8-bit activations, for comparison
+  bool float_activations = false;  // neither 8-bit nor bfloat16 ones, for comparison
+  bool deterministic = false;      // one kernel family for every number of rows
 };
 
 class CpuBackend final : public Backend {
@@ -61,14 +62,26 @@ class CpuBackend final : public Backend {
     std::int64_t stride;
   };
   Activation activation_for(const PreparedActivation& x, quant::Format format) const;
+  // Those rows of an activation one after another; valid until the next call.
+  const std::byte* gather(const Activation& a, const std::int32_t* rows, std::int64_t count);
+  // Whether a product of so many columns goes through matrix tiles.
+  bool wants_tiles(std::int64_t cols) const;
+  // Packs columns for tiles: rows source[0..cols) of x, or without source the first ones.
+  void pack(const float* x, const std::int32_t* source, std::int64_t k, std::int64_t cols);
+  // y = the columns packed last times all rows of a matrix.
+  void multiply_tiles(float* y, std::int64_t y_stride, const Tensor& w, const void* matrix,
+                      std::int64_t cols);
   // Grows, never shrinks: a step of a size met before allocates nothing.
   static void* reserve(Buffer& buffer, std::int64_t bytes);
 
   Kernels k_;
   bool float_activations_;
+  bool deterministic_;
   ThreadPool pool_;
   Buffer quantized_[quant::kNumActivationTypes];  // the prepared activation, by type
   std::int64_t quantized_stride_[quant::kNumActivationTypes] = {};
+  Buffer packed_;                                   // columns for matrix tiles
+  std::vector<Buffer> tile_scratch_;                // per thread
   Buffer gathered_;                                 // one expert group's rows
   std::vector<float> cos_, sin_;                    // [T, rotary / 2]
   std::vector<std::int32_t> seq_of_token_;          // [T]

@@ -26,11 +26,11 @@ using LinearFn = void (*)(float* y, std::int64_t y_stride, const void* w, std::i
                           const void* x, std::int64_t x_stride, std::int64_t k,
                           std::int64_t row_begin, std::int64_t row_end, std::int64_t num_cols);
 
-// The product of LinearFn for many columns: weights and columns rounded to bfloat16, products summed
-// in float32. The columns are packed first, once for all matrices that share them.
+// The product of LinearFn for many columns, in bfloat16: each weight decoded to float32 and each
+// column's value rounded to nearest even, subnormals to zero, their products exact and summed in
+// float32. The columns are packed first, once for all matrices that share them.
 //
-// |error| <= sum |w x| * (2^-8 + 2^-15 + (k + 2) * 2^-23), and what is below 2^-126 may count as
-// zero; a row with an infinite or NaN weight or column value is infinite or NaN.
+// |error| <= sum |w x| * (2^-7 + 2^-16 + (17 k / 16 + 4) * 2^-24), besides what decoding rounds.
 struct PackArgs {
   void* y;  // GemmFns::packed_bytes of them, 64-byte aligned
   const float* x;

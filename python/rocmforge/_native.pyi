@@ -34,6 +34,23 @@ class cpu:
     @staticmethod
     def read_bandwidth(threads: int, bytes: int) -> float: ...
 
+    class Gemm:
+        """Products of many columns at one level, in bfloat16 tiles."""
+
+        def __init__(self, isa: str | None = None, num_threads: int = 1) -> None: ...
+        @property
+        def min_cols(self) -> int: ...
+        def __call__(
+            self,
+            format: str,
+            w: npt.NDArray[np.uint8],
+            x: npt.NDArray[np.float32],
+            source: npt.NDArray[np.int32] | None = None,
+            rows: tuple[int, int] | None = None,
+            out: npt.NDArray[np.float32] | None = None,
+            grain: int = 256,
+        ) -> npt.NDArray[np.float32]: ...
+
 class DecoderSpec:
     num_layers: int
     hidden_size: int
@@ -88,6 +105,7 @@ class Decoder:
         *,
         num_threads: int,
         float_activations: bool,
+        deterministic: bool,
         kv_dtype: str,
         num_blocks: int,
         block_size: int,

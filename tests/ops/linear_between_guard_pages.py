@@ -52,6 +52,8 @@ def check(name: str, isa: str, rows: int, cols: int, k: int, *, at_end: bool) ->
     kernels = _native.cpu
     kernels.dequantize(name, w, isa, decoded)
     kernels.linear(name, w, x, isa, "float", None, y)
+    if isa == "amx":
+        kernels.Gemm(isa)(name, w, x, out=y)
     if weights > 1:
         kind = {32: "q8x32", 256: "q8x256"}[weights]
         blocks = guarded.array(kernels.quantize(kind, np.asarray(x), isa), at_end=at_end)

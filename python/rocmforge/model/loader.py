@@ -84,6 +84,7 @@ def load_model(
             weights,
             num_threads=threads,
             float_activations=options.activations == "float",
+            deterministic=options.deterministic,
             kv_dtype=options.kv_dtype,
             num_blocks=cache.num_blocks,
             block_size=options.block_size,
