@@ -133,5 +133,7 @@ def test_time_is_linear_in_the_text(testdata: Path, name: str, unit: str) -> Non
             best = min(best, time.process_time() - started)
         return best
 
-    # Twice the text takes 2.0 to 2.4 times as long, for the heap; milliseconds are noise.
-    assert seconds(2**17) < 2.5 * seconds(2**16) + 0.03
+    # Twice the text takes 2.0 to 2.4 times as long, for the heap; milliseconds are noise. Where
+    # other programs share the caches one pair of figures may lie, but not three; a quadratic
+    # encoder takes four times as long every time.
+    assert any(seconds(2**17) < 2.5 * seconds(2**16) + 0.03 for _ in range(3))
