@@ -199,6 +199,7 @@ def test_generate_tells_the_engine_of_a_stop_string(llm: LLM, model: FakeModel) 
     thread = threading.Thread(target=llm.generate, args=([1, 2], stops))
     thread.start()
     engine = llm._session.host._engine
+    wait_for(lambda: llm.stats().num_output_tokens >= 20 or llm.stats().num_finished["stop"] == 1)
     wait_for(lambda: bool(llm.stats().num_finished["stop"] or engine.inbox.has_messages))
     model.gate.open()
     thread.join()
