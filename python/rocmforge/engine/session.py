@@ -107,8 +107,7 @@ class Session:
 
     def encode_chat(self, messages: Messages, tools: Any) -> list[int]:
         """Control tokens come from the template alone, begin mark included."""
-        text = self.tokenizer.apply_chat_template(messages, tools=tools)
-        return self.tokenizer.encode(text, parse_special=True)
+        return self.tokenizer.encode_chat(messages, tools=tools)
 
     def embeddings(self, hidden: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
         """[n, hidden_size]: the mean over the tokens of each of n texts, summed in float64."""

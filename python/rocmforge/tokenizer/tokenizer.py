@@ -9,6 +9,7 @@ from typing import Any, Final
 from rocmforge.errors import InvalidArgumentError, UnsupportedError
 from rocmforge.gguf import GGUFFile, Metadata
 from rocmforge.tokenizer.byte_level import ByteLevelBPE
+from rocmforge.tokenizer.chat_guard import ChatGuard
 from rocmforge.tokenizer.chat_template import ChatTemplate
 from rocmforge.tokenizer.sentencepiece import SentencePieceBPE
 from rocmforge.tokenizer.special_splitter import SpecialSplitter
@@ -51,6 +52,7 @@ class Tokenizer:
         self.special_ids = frozenset(control)
         self._plain_splitter = self._splitter(plain)
         self._special_splitter = self._splitter(plain + control)
+        self._guard_splitter = self._splitter([id for id in control if len(self._tokens[id]) > 1])
         self._templates = _templates(metadata)
         self._compiled: dict[str, ChatTemplate] = {}
 
@@ -158,6 +160,32 @@ class Tokenizer:
             eos_token="" if self.eos_id is None else self._tokens[self.eos_id],
             **names,
         )
+
+    def encode_chat(
+        self,
+        messages: Iterable[Any],
+        add_generation_prompt: bool = True,
+        tools: Any = None,
+        **names: Any,
+    ) -> list[int]:
+        """The ids of `apply_chat_template`, with control tokens from the template alone.
+
+        A control token that a message or a tool spells out is plain text. Raises what
+        `apply_chat_template` does.
+        """
+        if self._guard_splitter is None:
+            text = self.apply_chat_template(messages, add_generation_prompt, tools, **names)
+            return self.encode(text, parse_special=True)
+        messages = list(messages)
+        guard = ChatGuard([messages, tools], self._guard_splitter, self._tokens)
+        text = self.apply_chat_template(
+            guard.hide(messages), add_generation_prompt, guard.hide(tools), **names
+        )
+        _check_text(text)
+        ids: list[int] = []
+        for part in self._split(text, parse_special=True):
+            ids += [part] if isinstance(part, int) else self._model.encode(guard.reveal(part))
+        return ids
 
     def _split(self, text: str, parse_special: bool) -> list[str | int]:
         splitter = self._special_splitter if parse_special else self._plain_splitter
