@@ -243,6 +243,16 @@ def test_a_step_allocates_nothing_once_the_arrays_are_large_enough() -> None:
     assert len(set(arrays)) == 1
 
 
+def test_arrays_that_a_growing_output_outgrows_double() -> None:
+    builder = SamplingBatchBuilder(1, 10_000)
+    state = SamplerState(SamplingParams(presence_penalty=1.0), [], 10_000, 0)
+    sizes = set()
+    for token in range(2000):
+        state.append(token)
+        sizes.add(len(builder.build([state], [token]).adjust_ids))
+    assert len(sizes) <= 12
+
+
 def test_building_a_batch_of_64_plain_rows_takes_microseconds() -> None:
     builder = SamplingBatchBuilder(64, 150_000)
     states = [SamplerState(SamplingParams(), [1] * 1000, 150_000, i) for i in range(64)]
