@@ -6,16 +6,18 @@
 // nearest; none may be contracted into an FMA.
 //
 //   1. adjust   x += bias; then, where the repetition penalty p applies, x = x > 0 ? x / p : x * p;
-//               then x -= the presence and frequency penalties. Tokens a mask forbids become -inf.
+//               then x -= presence + frequency penalty * count, rounded to float32 before.
+//               Tokens a mask forbids become -inf.
 //   2. top      the largest x. NaN counts as -inf here and everywhere. No draw unless it is finite.
 //   3. greedy   temperature 0: the lowest id with x == top.
-//   4. weight   w[i] = sample_weight(x[i], top, 1 / temperature): exp((x - top) / temperature) in
-//               fixed point with 40 fractional bits. Sums of weights are integers, so they
-//               associate, and have room for 2^23 tokens. What is below 2^-41 of the most probable
-//               token weighs 0 and is never drawn: over 2^18 tokens less than 1.2e-7 of the whole.
+//   4. weight   w[i] = sample_weight(x[i], top, min(1 / temperature, largest float)):
+//               exp((x - top) / temperature) in fixed point with 40 fractional bits. Sums of
+//               weights are integers, so they associate, and have room for 2^23 tokens. What is
+//               below 2^-41 of the most probable token weighs 0 and is never drawn: over 2^18
+//               tokens less than 1.2e-7 of the whole.
 //   5. top-k    the first k in the order (x descending, id ascending).
 //   6. top-p    of those the shortest prefix of that order whose weight reaches
-//               max(1, ceil(double(top_p) * double(weight of those))).
+//               ceil(double(top_p) * double(weight of those)), at least 1, at most all.
 //   7. min-p    of those the ones with w >= ceil(double(min_p) * 2^40). As min_p <= 1, the first in
 //               the order stays.
 //   8. draw     t = the upper 64 bits of philox_bits(seed, position) * (weight of those, 64 bits);
@@ -29,7 +31,7 @@
 namespace rocmforge::cpu {
 
 constexpr std::int64_t kSampleBlock = 64;          // logits a block maximum stands for
-constexpr std::int64_t kMaxSampleVocab = 1 << 23;  // keeps sums of weights below 2^63 + 2^40
+constexpr std::int64_t kMaxSampleVocab = 1 << 23;  // sums of weights stay within 2^63
 constexpr int kWeightBits = 40;
 
 // exp(z) = 2^n * (1 + r + r^2 q(r)), n = round(z / ln 2), |r| <= ln 2 / 2. ln 2 is split so that
