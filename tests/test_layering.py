@@ -20,7 +20,9 @@ LAYERS = (
     {"errors"},
 )
 ROOT = Path(rocmforge.__file__).parent
-CYTHON_IMPORT = re.compile(r"^\s*(?:from|import)\s+(rocmforge[\w.]*)(?:\s+c?import\s+(\w+))?", re.MULTILINE)
+CYTHON_IMPORT = re.compile(
+    r"^\s*(?:from|import)\s+(rocmforge[\w.]*)(?:\s+c?import\s+(\w+))?", re.MULTILINE
+)
 
 
 def imported_by_python(source: str) -> set[str]:

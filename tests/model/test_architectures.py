@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gguf
 import pytest
 
-import gguf
 from rocmforge.errors import UnsupportedError
 from rocmforge.model import ARCHITECTURES
 from rocmforge.model.architectures import Presence, find_architecture

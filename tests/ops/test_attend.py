@@ -41,7 +41,18 @@ def bound(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float) -> np.ndarr
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize(
     ("seq_len", "block_size"),
-    [(1, 1), (1, 16), (15, 16), (16, 16), (17, 16), (63, 7), (64, 64), (65, 5), (130, 32), (301, 3)],
+    [
+        (1, 1),
+        (1, 16),
+        (15, 16),
+        (16, 16),
+        (17, 16),
+        (63, 7),
+        (64, 64),
+        (65, 5),
+        (130, 32),
+        (301, 3),
+    ],
 )
 @pytest.mark.parametrize(
     ("group", "head_dim", "value_dim"), [(1, 64, 64), (4, 8, 8), (3, 33, 20), (8, 128, 128)]
