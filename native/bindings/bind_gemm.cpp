@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -42,6 +43,16 @@ class Gemm {
   }
 
   std::int64_t min_cols() const { return k_.gemm.min_cols; }
+
+  // Operations per second of tile products alone, on all threads.
+  double peak() {
+    constexpr std::int64_t kProducts = 400000;  // about 2 ms
+    const auto start = std::chrono::steady_clock::now();
+    pool_.parallel_for(pool_.num_threads(), 1,
+                       [&](std::int64_t, std::int64_t, int) { k_.gemm.spin(kProducts); });
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    return 2.0 * 16 * 16 * 32 * kProducts * pool_.num_threads() / taken.count();
+  }
 
   Floats multiply(const std::string& format_name, const Bytes& w, const Floats& x,
                   const std::optional<Ints>& source,
@@ -109,6 +120,8 @@ void bind_gemm(py::module_& m) {
            py::arg("num_threads") = 1)
       .def_property_readonly("min_cols", &Gemm::min_cols,
                              "From so many columns on the engine uses this.")
+      .def("peak", &Gemm::peak, py::call_guard<py::gil_scoped_release>(),
+           "Operations per second of tile products alone, on all threads.")
       .def("__call__", &Gemm::multiply, py::arg("format"), py::arg("w"), py::arg("x"),
            py::arg("source") = py::none(), py::arg("rows") = py::none(),
            py::arg("out") = py::none(), py::arg("grain") = 256,

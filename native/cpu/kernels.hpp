@@ -59,6 +59,8 @@ struct GemmFns {
   std::int64_t (*packed_bytes)(std::int64_t k, std::int64_t num_cols);
   void (*pack)(const PackArgs&);
   void (*gemm[quant::kNumFormats])(const GemmArgs&);
+  // Nothing but products of tiles, 2 * 16 * 16 * 32 operations each: the peak, for benchmarks.
+  void (*spin)(std::int64_t products);
 };
 
 // y[0..k) = the decoded weights of one row.
