@@ -11,6 +11,7 @@ void bind_cpu(pybind11::module_& m);
 void bind_gemm(pybind11::module_& cpu);
 void bind_sample(pybind11::module_& m);
 void bind_ops(pybind11::module_& cpu);
+void bind_attention(pybind11::module_& cpu);
 void bind_model(pybind11::module_& m);
 
 }  // namespace rocmforge::bindings

@@ -12,5 +12,6 @@ PYBIND11_MODULE(_native, m) {
   bind_gemm(cpu);
   bind_sample(cpu);
   bind_ops(cpu);
+  bind_attention(cpu);
   bind_model(m);
 }

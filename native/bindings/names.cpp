@@ -16,9 +16,13 @@ quant::Format format_named(const std::string& name) {
 }
 
 KvType kv_type_named(const std::string& name) {
-  if (name == "f16") return KvType::kF16;
-  if (name == "f32") return KvType::kF32;
-  throw Error(ErrorCode::kInvalidArgument, "kv_dtype is '" + name + "'; it can be f16 or f32");
+  std::string known;
+  for (int i = 0; i < kNumKvTypes; ++i) {
+    const auto type = static_cast<KvType>(i);
+    if (info(type).name == name) return type;
+    known += " " + std::string(info(type).name);
+  }
+  throw Error(ErrorCode::kInvalidArgument, "kv_dtype is '" + name + "', which is none of" + known);
 }
 
 cpu::Kernels kernels_named(const std::optional<std::string>& isa) {

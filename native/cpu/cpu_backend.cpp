@@ -70,9 +70,7 @@ CpuBackend::CpuBackend(const Kernels& kernels, const CpuOptions& options)
       float_activations_(options.float_activations),
       deterministic_(options.deterministic),
       pool_(options.num_threads) {
-  const auto threads = static_cast<std::size_t>(options.num_threads);
-  attend_scratch_.resize(threads);
-  for (std::size_t i = 0; i < threads; ++i)  // memory is taken by the first product
+  for (int i = 0; i < options.num_threads; ++i)  // memory is taken by the first product
     tile_scratch_.emplace_back(static_cast<std::size_t>(k_.gemm.scratch_bytes));
 }
 
@@ -104,11 +102,6 @@ void CpuBackend::begin_step(Step& s) {
   const RopeSpec& rope = s.spec.rope;
   const std::size_t half = rope.inv_freq.size();
   const auto tokens = static_cast<std::size_t>(b.num_tokens());
-
-  seq_of_token_.resize(tokens);
-  for (std::size_t i = 0; i < b.seq_lens.size(); ++i)
-    std::fill(seq_of_token_.begin() + b.query_start_loc[i],
-              seq_of_token_.begin() + b.query_start_loc[i + 1], static_cast<std::int32_t>(i));
 
   cos_.resize(tokens * half);
   sin_.resize(tokens * half);
@@ -298,58 +291,20 @@ void CpuBackend::rope(Step& s, float* x, std::int64_t row_stride, std::int64_t h
 
 void CpuBackend::store_kv(Step& s, const float* k, const float* v, std::int64_t row_stride) {
   const auto& kv = static_cast<const CpuKvCache&>(s.kv);
-  const auto store = k_.store_kv[static_cast<int>(kv.type())];
-  const std::int64_t element = kv_element_bytes(kv.type());
-  const std::int64_t head_dim = s.spec.head_dim, value_dim = s.spec.value_dim;
-  pool_.parallel_for(s.batch.num_tokens(), 4, [&](std::int64_t begin, std::int64_t end, int) {
+  pool_.parallel_for(s.batch.num_tokens(), 16, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t t = begin; t < end; ++t) {
       const std::int64_t slot = s.batch.slot_mapping[static_cast<std::size_t>(t)];
       if (slot < 0) continue;
-      const std::int64_t block = slot / kv.block_size() * kv.block_stride();
-      const std::int64_t offset = slot % kv.block_size();
-      for (std::int64_t h = 0; h < s.spec.num_kv_heads; ++h) {
-        store(kv.k(s.layer, h) + block + offset * head_dim * element,
-              k + t * row_stride + h * head_dim, head_dim);
-        store(kv.v(s.layer, h) + block + offset * value_dim * element,
-              v + t * row_stride + h * value_dim, value_dim);
-      }
+      for (std::int64_t h = 0; h < s.spec.num_kv_heads; ++h)
+        kv.store(k_, s.layer, h, slot, k + t * row_stride + h * s.spec.head_dim,
+                 v + t * row_stride + h * s.spec.value_dim);
     }
   });
 }
 
 void CpuBackend::attention(Step& s, const float* q, std::int64_t row_stride) {
   const auto& kv = static_cast<const CpuKvCache&>(s.kv);
-  const DecoderSpec& spec = s.spec;
-  const auto attend = k_.attend[static_cast<int>(kv.type())];
-  const std::int64_t group = spec.num_heads / spec.num_kv_heads;
-  const std::int64_t tokens = s.batch.num_tokens();
-  for (std::vector<float>& scratch : attend_scratch_)
-    scratch.resize(
-        static_cast<std::size_t>(attend_scratch_floats(group, spec.head_dim, spec.value_dim)));
-
-  // Heads outermost: consecutive items read the same keys and values.
-  pool_.parallel_for(
-      tokens * spec.num_kv_heads, 1, [&](std::int64_t begin, std::int64_t end, int thread) {
-        for (std::int64_t item = begin; item < end; ++item) {
-          const std::int64_t h = item / tokens, t = item % tokens;
-          const auto row = static_cast<std::size_t>(t);
-          AttendArgs args{};
-          args.y = s.a.attended->floats() + (t * spec.num_heads + h * group) * spec.value_dim;
-          args.q = q + t * row_stride + h * group * spec.head_dim;
-          args.block_table = s.batch.block_tables.data() + seq_of_token_[row] * s.batch.max_blocks;
-          args.k_base = kv.k(s.layer, h);
-          args.v_base = kv.v(s.layer, h);
-          args.block_stride = kv.block_stride();
-          args.block_size = kv.block_size();
-          args.seq_len = s.batch.positions[row] + std::int64_t{1};
-          args.group = group;
-          args.head_dim = spec.head_dim;
-          args.value_dim = spec.value_dim;
-          args.scale = spec.attention_scale;
-          args.scratch = attend_scratch_[static_cast<std::size_t>(thread)].data();
-          attend(args);
-        }
-      });
+  attention_.run({k_, s.spec, kv, s.batch, s.layer, s.a.attended->floats(), q, row_stride}, pool_);
 }
 
 void CpuBackend::silu_mul(float* y, const float* x, std::int64_t rows, std::int64_t n) {

@@ -5,6 +5,7 @@
 
 #include "core/buffer.hpp"
 #include "core/thread_pool.hpp"
+#include "cpu/attention.hpp"
 #include "cpu/kernels.hpp"
 #include "ops/backend.hpp"
 
@@ -80,12 +81,11 @@ class CpuBackend final : public Backend {
   ThreadPool pool_;
   Buffer quantized_[quant::kNumActivationTypes];  // the prepared activation, by type
   std::int64_t quantized_stride_[quant::kNumActivationTypes] = {};
-  Buffer packed_;                                   // columns for matrix tiles
-  std::vector<Buffer> tile_scratch_;                // per thread
-  Buffer gathered_;                                 // one expert group's rows
-  std::vector<float> cos_, sin_;                    // [T, rotary / 2]
-  std::vector<std::int32_t> seq_of_token_;          // [T]
-  std::vector<std::vector<float>> attend_scratch_;  // per thread
+  Buffer packed_;                     // columns for matrix tiles
+  std::vector<Buffer> tile_scratch_;  // per thread
+  Buffer gathered_;                   // one expert group's rows
+  std::vector<float> cos_, sin_;      // [T, rotary / 2]
+  Attention attention_;
 };
 
 }  // namespace rocmforge::cpu

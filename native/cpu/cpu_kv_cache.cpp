@@ -1,12 +1,30 @@
 #include "cpu/cpu_kv_cache.hpp"
 
+#include <algorithm>
+
 #include "core/error.hpp"
 
 namespace rocmforge::cpu {
+namespace {
+
+constexpr std::int64_t kPiece = 256;  // values converted at once: whole blocks of every type
+
+// Puts n values into one lane of an interleaved group.
+template <class Element>
+void interleave(std::byte* lane, const std::byte* values, std::int64_t n) {
+  auto* out = reinterpret_cast<Element*>(lane);
+  const auto* in = reinterpret_cast<const Element*>(values);
+  for (std::int64_t i = 0; i < n; ++i) out[i * kKvLanes] = in[i];
+}
+
+}  // namespace
 
 CpuKvCache::CpuKvCache(const DecoderSpec& spec, KvType type, std::int64_t num_blocks,
                        std::int64_t block_size)
-    : type_(type) {
+    : type_(type),
+      num_heads_(spec.num_kv_heads),
+      head_dim_(spec.head_dim),
+      value_dim_(spec.value_dim) {
   check(num_blocks > 0 && num_blocks <= INT32_MAX, ErrorCode::kInvalidArgument,
         "a KV cache needs between 1 and 2^31 - 1 blocks");
   // Slots (block * block_size + offset) travel as int32.
@@ -14,13 +32,42 @@ CpuKvCache::CpuKvCache(const DecoderSpec& spec, KvType type, std::int64_t num_bl
         "num_blocks * block_size must be positive and below 2^31");
   num_blocks_ = num_blocks;
   block_size_ = block_size;
-  const std::int64_t element = kv_element_bytes(type);
-  k_head_bytes_ = block_size * spec.head_dim * element;
-  v_head_bytes_ = block_size * spec.value_dim * element;
-  v_offset_ = spec.num_kv_heads * k_head_bytes_;
-  block_stride_ = v_offset_ + spec.num_kv_heads * v_head_bytes_;
-  bytes_ = spec.num_layers * num_blocks * block_stride_;
+  k_row_bytes_ = kv_row_bytes(type, head_dim_);
+  v_row_bytes_ = kv_row_bytes(type, value_dim_);
+  k_block_bytes_ = block_size * k_row_bytes_;
+  v_block_bytes_ = block_size * v_row_bytes_;
+  layer_bytes_ = num_blocks * num_heads_ * (k_block_bytes_ + v_block_bytes_);
+  bytes_ = spec.num_layers * layer_bytes_;
   memory_ = Buffer(static_cast<std::size_t>(bytes_));
+}
+
+void CpuKvCache::store(const Kernels& kernels, int layer, std::int64_t head, std::int64_t slot,
+                       const float* key, const float* value) const {
+  const auto convert = kernels.store_kv[static_cast<int>(type_)];
+  const std::int64_t block = slot / block_size_, offset = slot % block_size_;
+  convert(v(layer, head) + block * v_block_bytes_ + offset * v_row_bytes_, value, value_dim_);
+
+  std::byte* keys = k(layer, head) + block * k_block_bytes_;
+  if (!keys_are_interleaved(block_size_)) {
+    convert(keys + offset * k_row_bytes_, key, head_dim_);
+    return;
+  }
+  const std::int64_t lane = offset % kKvLanes;
+  std::byte* group = keys + (offset - lane) * k_row_bytes_;
+  alignas(float) std::byte piece[kPiece * sizeof(float)];
+  for (std::int64_t i = 0; i < head_dim_; i += kPiece) {
+    const std::int64_t n = std::min(kPiece, head_dim_ - i);
+    convert(piece, key + i, n);
+    std::byte* out = group + kv_row_bytes(type_, i) * kKvLanes;
+    switch (type_) {
+      case KvType::kF16:
+        interleave<std::uint16_t>(out + lane * 2, piece, n);
+        break;
+      case KvType::kF32:
+        interleave<float>(out + lane * 4, piece, n);
+        break;
+    }
+  }
 }
 
 }  // namespace rocmforge::cpu

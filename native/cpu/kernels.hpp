@@ -84,31 +84,50 @@ using AddFn = void (*)(float* y, const float* x, std::int64_t n);
 using RopeFn = void (*)(float* head, const float* cos, const float* sin, std::int64_t rotary_dim,
                         bool interleaved);
 
-// Converts n floats to the cache's element type, and back.
+// Converts a row of n floats to the cache's element type: kv_row_bytes of them.
 using StoreKvFn = void (*)(void* y, const float* x, std::int64_t n);
 
-// One query token, the query heads that share one KV head, against the cached positions
-// [0, seq_len). Position p lies in block block_table[p / block_size].
+// Attention is computed for ranges of kAttendRange positions, counted from position 0, each with
+// its own maximum, sum and weighted values, which are then merged in order (cpu/attention.hpp). A
+// range is computed in tiles of kAttendTile positions. So the order of every sum depends on the
+// positions alone.
+constexpr std::int64_t kAttendRange = 1024;
+constexpr std::int64_t kAttendTile = 64;
+constexpr std::int64_t kKvLanes = 16;  // positions whose keys are interleaved (cpu_kv_cache.hpp)
+
+constexpr bool keys_are_interleaved(std::int64_t block_size) { return block_size % kKvLanes == 0; }
+
+// Query rows (tokens of one sequence x query heads of one KV head) against the cached positions
+// [begin, end) of one range. Position p lies in block block_table[p / block_size];
+// blocks follow one another.
 struct AttendArgs {
-  float* y;                         // [group, value_dim]
-  const float* q;                   // [group, head_dim]
+  float* values;                    // [rows, attend_stride(value_dim)] sum of weight * value
+  float* maximum;                   // [rows] of the scores
+  float* sum;                       // [rows] of the weights exp(score - maximum); 0: saw nothing
+  const float* q;                   // [rows, head_dim], times the attention's scale
+  const std::int32_t* seen;         // [rows] a row sees the positions [0, seen)
   const std::int32_t* block_table;  // block ids of the sequence
-  const void* k_base;               // [block_size, head_dim] of block 0 of this layer and KV head
-  const void* v_base;               // [block_size, value_dim] of the same
-  std::int64_t block_stride;        // bytes between blocks of this layer
-  std::int64_t block_size;          // positions per block
-  std::int64_t seq_len;             // at least 1
-  std::int64_t group;
+  const void* k_base;               // block 0 of this layer and KV head
+  const void* v_base;
+  std::int64_t block_size;  // positions per block
+  std::int64_t rows;
+  std::int64_t begin, end;  // begin is a multiple of kAttendTile
+  std::int64_t stored;      // positions in the cache: what may be prefetched beyond `end`
   std::int64_t head_dim;
   std::int64_t value_dim;
-  float scale;
-  float* scratch;  // attend_scratch_floats(...) of them
+  void* scratch;  // attend_scratch_bytes(head_dim, value_dim) of them, 64-byte aligned
 };
-constexpr std::int64_t kAttendTile = 64;  // positions whose scores are held at once
-constexpr std::int64_t attend_scratch_floats(std::int64_t group, std::int64_t head_dim,
-                                             std::int64_t value_dim) {
-  // Scores, running maximum and sum of each head; one key or value row.
-  return group * (kAttendTile + 2) + (head_dim > value_dim ? head_dim : value_dim);
+constexpr std::int64_t kAttendMaxRows = 128;
+
+// Floats from one row of values to the next: whole vectors of every ISA.
+constexpr std::int64_t attend_stride(std::int64_t value_dim) { return (value_dim + 15) / 16 * 16; }
+
+constexpr std::int64_t attend_scratch_bytes(std::int64_t head_dim, std::int64_t value_dim) {
+  // Lanes of the sums of weights, scores of a few rows, one tile of keys and of values, one row.
+  const std::int64_t floats = kAttendMaxRows * 16 + 8 * kAttendTile +
+                              kAttendTile * (head_dim + attend_stride(value_dim)) +
+                              (head_dim + 15) / 16 * 16;
+  return floats * static_cast<std::int64_t>(sizeof(float));
 }
 using AttendFn = void (*)(const AttendArgs&);
 

@@ -1,13 +1,28 @@
 // The element types a KV cache can have.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <string_view>
 
 namespace rocmforge {
 
 enum class KvType : int { kF16, kF32 };
 constexpr int kNumKvTypes = 2;
 
-constexpr std::int64_t kv_element_bytes(KvType t) { return t == KvType::kF16 ? 2 : 4; }
+struct KvTypeInfo {
+  std::string_view name;
+  std::int64_t block_values;  // a row (one position of one head) is a whole number of blocks
+  std::int64_t block_bytes;
+};
+
+constexpr std::array<KvTypeInfo, kNumKvTypes> kKvTypes = {{{"f16", 1, 2}, {"f32", 1, 4}}};
+
+constexpr const KvTypeInfo& info(KvType t) { return kKvTypes[static_cast<std::size_t>(t)]; }
+
+// Bytes of a row of n values.
+constexpr std::int64_t kv_row_bytes(KvType t, std::int64_t n) {
+  return n / info(t).block_values * info(t).block_bytes;
+}
 
 }  // namespace rocmforge

@@ -56,8 +56,9 @@ struct RandomModel {
   std::unique_ptr<Decoder> decoder(int threads, std::int64_t block_size = 4) const {
     const DecoderLimits limits{KvType::kF16, 64, block_size, 64, 64};
     return std::make_unique<Decoder>(
-        std::make_unique<cpu::CpuBackend>(cpu::kernels(), cpu::CpuOptions{threads, false}), spec,
-        weights, limits);
+        std::make_unique<cpu::CpuBackend>(
+            cpu::kernels(), cpu::CpuOptions{.num_threads = threads, .deterministic = true}),
+        spec, weights, limits);
   }
 
  private:

@@ -95,12 +95,12 @@ def test_cache_stores_round_to_nearest_even(isa: str, n: int) -> None:
 
     with np.errstate(over="ignore"):
         expected = x.astype(np.float16)
-    assert np.array_equal(_native.cpu.store_kv(x, True, isa=isa).view(np.float16), expected)
-    assert np.array_equal(_native.cpu.store_kv(x, False, isa=isa).view(np.float32), x)
+    assert np.array_equal(_native.cpu.store_kv(x, "f16", isa=isa).view(np.float16), expected)
+    assert np.array_equal(_native.cpu.store_kv(x, "f32", isa=isa).view(np.float32), x)
 
 
 def test_every_half_survives_the_cache(isa: str) -> None:
     halves = np.arange(2**16, dtype=np.uint16)
     halves = halves[~np.isnan(halves.view(np.float16))]
     x = halves.view(np.float16).astype(np.float32)
-    assert np.array_equal(_native.cpu.store_kv(x, True, isa=isa).view(np.uint16), halves)
+    assert np.array_equal(_native.cpu.store_kv(x, "f16", isa=isa).view(np.uint16), halves)

@@ -6,8 +6,8 @@
 namespace rocmforge::cpu {
 
 void install_avx2_attend(Kernels& k) {
-  k.attend[static_cast<int>(KvType::kF16)] = attend_body<std::uint16_t>;
-  k.attend[static_cast<int>(KvType::kF32)] = attend_body<float>;
+  k.attend[static_cast<int>(KvType::kF16)] = attend_body<F16>;
+  k.attend[static_cast<int>(KvType::kF32)] = attend_body<F32>;
 }
 
 }  // namespace rocmforge::cpu

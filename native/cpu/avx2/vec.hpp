@@ -13,6 +13,8 @@ namespace {
 
 struct Vec {
   static constexpr std::int64_t kWidth = 8;
+  // A block of sums in registers: 12 of 16, with a column of vectors and one factor beside it.
+  static constexpr int kBlockRows = 6, kBlockVectors = 2;
   __m256 v;
 
   static Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
@@ -26,6 +28,9 @@ struct Vec {
   static Vec add(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
   static Vec mul(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
   static Vec div(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
+
+  // b where either is NaN.
+  static Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
 
   // exp(x) = 2^n * exp(r), n = round(x / ln 2), |r| <= ln(2) / 2, exp(r) by its Taylor series to
   // r^7 (remainder below 2^-27 of the value); ln 2 in two parts so that r is exact to 2^-30.
@@ -58,6 +63,12 @@ struct Vec {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     s = _mm_add_ss(s, _mm_movehdup_ps(s));
+    return _mm_cvtss_f32(s);
+  }
+  float highest() const {
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    s = _mm_max_ss(s, _mm_movehdup_ps(s));
     return _mm_cvtss_f32(s);
   }
 };

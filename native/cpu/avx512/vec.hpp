@@ -13,6 +13,8 @@ namespace {
 
 struct Vec {
   static constexpr std::int64_t kWidth = 16;
+  // A block of sums in registers: 24 of 32, with a column of vectors and one factor beside it.
+  static constexpr int kBlockRows = 6, kBlockVectors = 4;
   __m512 v;
 
   static Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
@@ -26,6 +28,9 @@ struct Vec {
   static Vec add(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
   static Vec mul(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
   static Vec div(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
+
+  // b where either is NaN.
+  static Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
 
   // As in avx2/vec.hpp; scalef covers the whole exponent range, so 2^n needs no special cases.
   static Vec exp(Vec a) {
@@ -51,6 +56,7 @@ struct Vec {
   }
 
   float sum() const { return _mm512_reduce_add_ps(v); }
+  float highest() const { return _mm512_reduce_max_ps(v); }
 };
 
 }  // namespace

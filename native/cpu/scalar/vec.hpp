@@ -13,6 +13,7 @@ namespace {
 
 struct Vec {
   static constexpr std::int64_t kWidth = 1;
+  static constexpr int kBlockRows = 6, kBlockVectors = 4;
   float v;
 
   static Vec load(const float* p) { return {*p}; }
@@ -24,8 +25,10 @@ struct Vec {
   static Vec add(Vec a, Vec b) { return {a.v + b.v}; }
   static Vec mul(Vec a, Vec b) { return {a.v * b.v}; }
   static Vec div(Vec a, Vec b) { return {a.v / b.v}; }
+  static Vec max(Vec a, Vec b) { return a.v > b.v ? a : b; }  // b where either is NaN
   static Vec exp(Vec a) { return {expf(a.v)}; }
   float sum() const { return v; }
+  float highest() const { return v; }
 };
 
 }  // namespace

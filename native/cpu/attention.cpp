@@ -1,0 +1,195 @@
+#include "cpu/attention.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "core/error.hpp"
+#include "cpu/cpu_kv_cache.hpp"
+
+namespace rocmforge::cpu {
+namespace {
+
+// Fewer items than this a thread leave too much to the last one.
+constexpr std::int64_t kItemsPerThread = 4;
+// Enough rows that the conversion of a tile of keys and values is under a tenth of the work on it.
+constexpr std::int64_t kMostRows = 96;
+static_assert(kMostRows <= kAttendMaxRows);
+
+std::int64_t aligned(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
+std::int64_t float_bytes(std::int64_t n) { return aligned(n * std::int64_t{sizeof(float)}); }
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+void Attention::fit(const DecoderSpec& spec, int num_threads) {
+  heads_ = spec.num_heads;
+  kv_heads_ = spec.num_kv_heads;
+  group_ = heads_ / kv_heads_;
+  head_dim_ = spec.head_dim;
+  value_dim_ = spec.value_dim;
+  state_bytes_ = float_bytes(kMostRows * attend_stride(value_dim_)) + 2 * float_bytes(kMostRows);
+  scratch_bytes_ = aligned(attend_scratch_bytes(head_dim_, value_dim_)) +
+                   float_bytes(kMostRows * head_dim_) + float_bytes(kMostRows) + 2 * state_bytes_;
+  scratch_.resize(static_cast<std::size_t>(num_threads));
+  for (Buffer& buffer : scratch_)
+    if (buffer.bytes() < static_cast<std::size_t>(scratch_bytes_))
+      buffer = Buffer(static_cast<std::size_t>(scratch_bytes_));
+}
+
+void Attention::run(const Call& call, ThreadPool& pool) {
+  fit(call.spec, pool.num_threads());
+  plan(call.batch, pool.num_threads());
+  const auto items = static_cast<std::int64_t>(items_.size()) * kv_heads_;
+  if (items < kItemsPerThread * pool.num_threads() && pool.num_threads() > 1 && items > 0 &&
+      items_[0].num_positions > kAttendRange)
+    run_ranges(call, pool);
+  else
+    run_items(call, pool);
+}
+
+void Attention::plan(const Batch& batch, int num_threads) {
+  items_.clear();
+  const std::int64_t all_rows = batch.num_tokens() * heads_;
+  const std::int64_t rows = std::clamp(ceil_div(all_rows, kItemsPerThread * num_threads),
+                                       std::min(group_, kMostRows), kMostRows);
+  for (std::int64_t s = 0; s < batch.num_seqs(); ++s) {
+    const std::int64_t first = batch.query_start_loc[static_cast<std::size_t>(s)];
+    const std::int64_t last = batch.query_start_loc[static_cast<std::size_t>(s) + 1];
+    const std::int64_t seq_rows = (last - first) * group_;
+    for (std::int64_t row = 0; row < seq_rows; row += rows) {
+      Item item{s, row, std::min(rows, seq_rows - row), 0};
+      for (std::int64_t t = row / group_; t <= (row + item.num_rows - 1) / group_; ++t)
+        item.num_positions =
+            std::max(item.num_positions,
+                     batch.positions[static_cast<std::size_t>(first + t)] + std::int64_t{1});
+      items_.push_back(item);
+    }
+  }
+  std::stable_sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) {
+    return a.num_rows * a.num_positions > b.num_rows * b.num_positions;
+  });
+}
+
+Attention::State Attention::state_at(std::byte* memory) const {
+  auto* values = reinterpret_cast<float*>(memory);
+  float* maximum = values + float_bytes(kMostRows * attend_stride(value_dim_)) / 4;
+  return {values, maximum, maximum + float_bytes(kMostRows) / 4};
+}
+
+void Attention::compute(State state, const Call& call, const Item& item, std::int64_t head,
+                        std::int64_t range, std::byte* scratch) const {
+  const Batch& b = call.batch;
+  auto* q =
+      reinterpret_cast<float*>(scratch + aligned(attend_scratch_bytes(head_dim_, value_dim_)));
+  auto* seen = reinterpret_cast<std::int32_t*>(q + float_bytes(kMostRows * head_dim_) / 4);
+  const std::int64_t first_token = b.query_start_loc[static_cast<std::size_t>(item.sequence)];
+  for (std::int64_t r = 0; r < item.num_rows; ++r) {
+    const std::int64_t token = first_token + (item.first_row + r) / group_;
+    const std::int64_t query_head = head * group_ + (item.first_row + r) % group_;
+    const float* from = call.q + token * call.q_stride + query_head * head_dim_;
+    for (std::int64_t d = 0; d < head_dim_; ++d)
+      q[r * head_dim_ + d] = from[d] * call.spec.attention_scale;
+    seen[r] = b.positions[static_cast<std::size_t>(token)] + 1;
+  }
+  AttendArgs args{};
+  args.values = state.values;
+  args.maximum = state.maximum;
+  args.sum = state.sum;
+  args.q = q;
+  args.seen = seen;
+  args.block_table = b.block_tables.data() + item.sequence * b.max_blocks;
+  args.k_base = call.kv.k(call.layer, head);
+  args.v_base = call.kv.v(call.layer, head);
+  args.block_size = call.kv.block_size();
+  args.rows = item.num_rows;
+  args.begin = range * kAttendRange;
+  args.end = std::min(args.begin + kAttendRange, item.num_positions);
+  args.stored = item.num_positions;
+  args.head_dim = head_dim_;
+  args.value_dim = value_dim_;
+  args.scratch = scratch;
+  call.kernels.attend[static_cast<int>(call.kv.type())](args);
+}
+
+void Attention::merge(State into, State from, std::int64_t rows) const {
+  const std::int64_t stride = attend_stride(value_dim_);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    if (from.sum[r] == 0.0f) continue;  // the row ends before this range
+    const float maximum = std::max(into.maximum[r], from.maximum[r]);
+    const float a = std::exp(into.maximum[r] - maximum), b = std::exp(from.maximum[r] - maximum);
+    into.maximum[r] = maximum;
+    into.sum[r] = into.sum[r] * a + from.sum[r] * b;
+    float* y = into.values + r * stride;
+    const float* x = from.values + r * stride;
+    for (std::int64_t i = 0; i < value_dim_; ++i) y[i] = y[i] * a + x[i] * b;
+  }
+}
+
+void Attention::finish(const Call& call, State state, const Item& item, std::int64_t head) const {
+  const std::int64_t first_token =
+      call.batch.query_start_loc[static_cast<std::size_t>(item.sequence)];
+  for (std::int64_t r = 0; r < item.num_rows; ++r) {
+    const std::int64_t token = first_token + (item.first_row + r) / group_;
+    const std::int64_t query_head = head * group_ + (item.first_row + r) % group_;
+    float* y = call.y + (token * heads_ + query_head) * value_dim_;
+    const float* x = state.values + r * attend_stride(value_dim_);
+    const float scale = 1.0f / state.sum[r];
+    for (std::int64_t i = 0; i < value_dim_; ++i) y[i] = x[i] * scale;
+  }
+}
+
+void Attention::run_items(const Call& call, ThreadPool& pool) {
+  // Heads outermost: consecutive items read the same keys and values.
+  const auto items = static_cast<std::int64_t>(items_.size());
+  pool.parallel_for(items * kv_heads_, 1, [&](std::int64_t begin, std::int64_t end, int thread) {
+    auto* scratch = static_cast<std::byte*>(scratch_[static_cast<std::size_t>(thread)].data());
+    const State total = state_at(scratch + scratch_bytes_ - 2 * state_bytes_);
+    const State range = state_at(scratch + scratch_bytes_ - state_bytes_);
+    for (std::int64_t i = begin; i < end; ++i) {
+      const Item& item = items_[static_cast<std::size_t>(i % items)];
+      const std::int64_t head = i / items;
+      compute(total, call, item, head, 0, scratch);
+      for (std::int64_t r = 1; r * kAttendRange < item.num_positions; ++r) {
+        compute(range, call, item, head, r, scratch);
+        merge(total, range, item.num_rows);
+      }
+      finish(call, total, item, head);
+    }
+  });
+}
+
+void Attention::run_ranges(const Call& call, ThreadPool& pool) {
+  const auto items = static_cast<std::int64_t>(items_.size());
+  std::int64_t longest = 0;
+  for (const Item& item : items_) longest = std::max(longest, item.num_positions);
+  const std::int64_t most = ceil_div(longest, kAttendRange);
+  const auto bytes = static_cast<std::size_t>(items * kv_heads_ * most * state_bytes_);
+  if (ranges_.bytes() < bytes) ranges_ = Buffer(bytes);
+  const auto state = [&](std::int64_t item, std::int64_t head, std::int64_t range) {
+    return state_at(static_cast<std::byte*>(ranges_.data()) +
+                    ((item * kv_heads_ + head) * most + range) * state_bytes_);
+  };
+  pool.parallel_for(
+      items * kv_heads_ * most, 1, [&](std::int64_t begin, std::int64_t end, int thread) {
+        auto* scratch = static_cast<std::byte*>(scratch_[static_cast<std::size_t>(thread)].data());
+        for (std::int64_t i = begin; i < end; ++i) {
+          const std::int64_t r = i % most, head = i / most % kv_heads_;
+          const std::int64_t index = i / most / kv_heads_;
+          const Item& item = items_[static_cast<std::size_t>(index)];
+          if (r * kAttendRange < item.num_positions)
+            compute(state(index, head, r), call, item, head, r, scratch);
+        }
+      });
+  pool.parallel_for(items * kv_heads_, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const Item& item = items_[static_cast<std::size_t>(i / kv_heads_)];
+      const State total = state(i / kv_heads_, i % kv_heads_, 0);
+      for (std::int64_t r = 1; r * kAttendRange < item.num_positions; ++r)
+        merge(total, state(i / kv_heads_, i % kv_heads_, r), item.num_rows);
+      finish(call, total, item, i % kv_heads_);
+    }
+  });
+}
+
+}  // namespace rocmforge::cpu
