@@ -59,7 +59,7 @@ std::int64_t row_grain(std::int64_t rows, int threads) {
 // The same for products through tiles, which expand weights 32 rows at a time and keep the sums of
 // 256 rows in the second-level cache.
 std::int64_t tile_grain(std::int64_t rows, int threads) {
-  const std::int64_t even = rows / (std::int64_t{4} * threads);
+  const std::int64_t even = rows / (std::int64_t{2} * threads);
   return std::clamp<std::int64_t>(even / 32 * 32, 32, 256);
 }
 
