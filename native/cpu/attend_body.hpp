@@ -101,6 +101,7 @@ inline void multiply_keys(float* scores, const float* q, const Tile& tile, std::
     Ahead ahead(tile.values[2 + part / 2], tile.next_keys[part / 2], tile, part % 2, end - begin);
     for (std::int64_t d = begin; d < end; ++d) {
       if constexpr (Type::kCached && Vec::kWidth > 1) ahead.step();
+      if (d % 32 == 0) keys.enter(d);
       Vec k[W];
 #pragma GCC unroll 8
       for (int w = 0; w < W; ++w) k[w] = keys.at(d, w);
@@ -272,7 +273,8 @@ template <class Type>
 inline void convert_row(float* y, const std::byte* row, std::int64_t n) {
   std::int64_t i = 0;
   for (; i + Vec::kWidth <= n; i += Vec::kWidth) Type::value(row, i).store(y + i);
-  for (; i < n; ++i) y[i] = Type::one(row, i);
+  if constexpr (requires { Type::one(row, i); })  // else n is a whole number of blocks
+    for (; i < n; ++i) y[i] = Type::one(row, i);
 }
 
 // Fills keys (kTileGroups interleaved groups) and values ([kAttendTile, attend_stride]) with the
@@ -284,9 +286,12 @@ inline void convert_tile(float* keys, float* values, float* row, const AttendArg
   const std::int64_t stride = attend_stride(a.value_dim);
   if (keys_are_interleaved(a.block_size)) {
     for (std::int64_t p = 0; p < n; p += Vec::kWidth) {
-      const typename Type::template Keys<1> from(tile.keys, p);
+      typename Type::template Keys<1> from(tile.keys, p);
       float* to = keys + p / kKvLanes * kKvLanes * a.head_dim + p % kKvLanes;
-      for (std::int64_t d = 0; d < a.head_dim; ++d) from.at(d, 0).store(to + d * kKvLanes);
+      for (std::int64_t d = 0; d < a.head_dim; ++d) {
+        if (d % 32 == 0) from.enter(d);
+        from.at(d, 0).store(to + d * kKvLanes);
+      }
     }
   } else {
     for (std::int64_t p = 0; p < n; ++p) {

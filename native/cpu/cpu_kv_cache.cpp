@@ -1,6 +1,7 @@
 #include "cpu/cpu_kv_cache.hpp"
 
 #include <algorithm>
+#include <string>
 
 #include "core/error.hpp"
 
@@ -30,6 +31,13 @@ CpuKvCache::CpuKvCache(const DecoderSpec& spec, KvType type, std::int64_t num_bl
   // Slots (block * block_size + offset) travel as int32.
   check(block_size > 0 && block_size <= INT32_MAX / num_blocks, ErrorCode::kInvalidArgument,
         "num_blocks * block_size must be positive and below 2^31");
+  const std::int64_t values = info(type).block_values;
+  if (head_dim_ % values || value_dim_ % values)
+    throw Error(ErrorCode::kInvalidArgument,
+                "kv_dtype " + std::string(info(type).name) + " needs heads of a multiple of " +
+                    std::to_string(values) + " elements; this model has keys of " +
+                    std::to_string(head_dim_) + " and values of " + std::to_string(value_dim_) +
+                    ": choose another kv_dtype");
   num_blocks_ = num_blocks;
   block_size_ = block_size;
   k_row_bytes_ = kv_row_bytes(type, head_dim_);
@@ -61,10 +69,18 @@ void CpuKvCache::store(const Kernels& kernels, int layer, std::int64_t head, std
     std::byte* out = group + kv_row_bytes(type_, i) * kKvLanes;
     switch (type_) {
       case KvType::kF16:
+      case KvType::kBf16:
         interleave<std::uint16_t>(out + lane * 2, piece, n);
         break;
       case KvType::kF32:
         interleave<float>(out + lane * 4, piece, n);
+        break;
+      case KvType::kQ8_0:
+        for (std::int64_t b = 0; b < kv_row_bytes(type_, n); b += info(type_).block_bytes) {
+          interleave<std::uint16_t>(out + b * kKvLanes + lane * 2, piece + b, 1);
+          interleave<std::int8_t>(out + (b + 2) * kKvLanes + lane, piece + b + 2,
+                                  info(type_).block_values);
+        }
         break;
     }
   }

@@ -68,5 +68,37 @@ inline void store_f32_body(void* y, const float* x, std::int64_t n) {
   memcpy(y, x, static_cast<std::size_t>(n) * sizeof(float));
 }
 
+inline void store_bf16_body(void* y, const float* x, std::int64_t n) {
+  auto* out = static_cast<std::uint16_t*>(y);
+  for (std::int64_t i = 0; i < n; ++i) out[i] = quant::float_to_bf16(x[i]);
+}
+
+// Blocks of 32: d = max|x| / 127 as float16, q = x / d to the nearest integer, so that
+// |x - d * q| <= d / 2 but for rounding, while d is a normal float16 (max|x| from 0.0078 to
+// 8.3e6). Below, d is less exact and q is kept within +-127. Where an x is infinite, NaN or
+// above, d is infinite or NaN, and so is what comes back.
+inline void store_q8_0_body(void* y, const float* x, std::int64_t n) {
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves no fraction
+  auto* block = static_cast<std::uint8_t*>(y);
+  for (; n > 0; n -= 32, x += 32, block += 34) {
+    std::int32_t highest = 0;  // as bits, so that a NaN is the highest
+    for (int i = 0; i < 32; ++i) {
+      const auto bits = static_cast<std::int32_t>(quant::bits_of_float(x[i]) & 0x7fffffffu);
+      highest = bits > highest ? bits : highest;
+    }
+    const float largest = quant::float_of_bits(static_cast<std::uint32_t>(highest));
+    const std::uint16_t half = quant::float_to_half(largest / 127.0f);
+    const float d = quant::half_to_float(half);
+    const float inverse = d > 0.0f ? 1.0f / d : 0.0f;
+    memcpy(block, &half, sizeof half);
+    for (int i = 0; i < 32; ++i) {
+      float q = x[i] * inverse;
+      q = q < 127.0f ? q : 127.0f;
+      q = q > -127.0f ? q : -127.0f;
+      block[2 + i] = static_cast<std::uint8_t>(static_cast<std::int32_t>((q + kRound) - kRound));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace rocmforge::cpu

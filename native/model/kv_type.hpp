@@ -7,8 +7,9 @@
 
 namespace rocmforge {
 
-enum class KvType : int { kF16, kF32 };
-constexpr int kNumKvTypes = 2;
+// kQ8_0: 32 values share a float16 scale d, as in the weight format of that name; a value is d * q.
+enum class KvType : int { kF16, kBf16, kF32, kQ8_0 };
+constexpr int kNumKvTypes = 4;
 
 struct KvTypeInfo {
   std::string_view name;
@@ -16,7 +17,8 @@ struct KvTypeInfo {
   std::int64_t block_bytes;
 };
 
-constexpr std::array<KvTypeInfo, kNumKvTypes> kKvTypes = {{{"f16", 1, 2}, {"f32", 1, 4}}};
+constexpr std::array<KvTypeInfo, kNumKvTypes> kKvTypes = {
+    {{"f16", 1, 2}, {"bf16", 1, 2}, {"f32", 1, 4}, {"q8_0", 32, 34}}};
 
 constexpr const KvTypeInfo& info(KvType t) { return kKvTypes[static_cast<std::size_t>(t)]; }
 

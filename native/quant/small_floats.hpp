@@ -53,6 +53,13 @@ RF_HD float bf16_to_float(std::uint16_t b) {
   return float_of_bits(static_cast<std::uint32_t>(b) << 16);
 }
 
+// To nearest, ties to even; a NaN stays one.
+RF_HD std::uint16_t float_to_bf16(float f) {
+  const std::uint32_t bits = bits_of_float(f);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>(bits >> 16 | 0x40u);
+  return static_cast<std::uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
 // Half of the E8M0 value 2^(e-127): MXFP4 stores doubled weights, so the halves fit integers.
 // e = 0 and 1 are the subnormals 2^-128 and 2^-127; e = 255 (NaN in the OCP text) is 2^127, as
 // in ggml.

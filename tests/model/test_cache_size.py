@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 
@@ -53,9 +54,19 @@ def test_a_number_of_blocks_can_be_asked_for_within_what_fits() -> None:
             fit_cache(CONFIG, replace(OPTIONS, num_blocks=wrong), available=2 * 100 * BLOCK_BYTES)
 
 
-def test_f32_doubles_the_bytes() -> None:
-    options = replace(OPTIONS, kv_dtype="f32")
-    assert fit_cache(CONFIG, options, available=1 << 40).nbytes == 256 * 2 * BLOCK_BYTES
+@pytest.mark.parametrize(
+    ("kv_dtype", "share"), [("f16", 1), ("bf16", 1), ("f32", 2), ("q8_0", Fraction(34, 64))]
+)
+def test_the_element_type_decides_the_bytes(kv_dtype: str, share: Fraction) -> None:
+    size = fit_cache(CONFIG, replace(OPTIONS, kv_dtype=kv_dtype), available=1 << 40)
+    assert size.nbytes == 256 * share * BLOCK_BYTES
+
+
+@pytest.mark.parametrize("sizes", [{"head_dim": 80}, {"value_dim": 80}])
+def test_heads_that_are_no_whole_blocks_are_refused_for_q8_0(sizes: dict[str, int]) -> None:
+    options = replace(OPTIONS, kv_dtype="q8_0")
+    with pytest.raises(InvalidArgumentError, match=r"q8_0.*multiple of 32.*80"):
+        fit_cache(replace(CONFIG, **sizes), options, available=1 << 40)
 
 
 def test_a_context_beyond_training_is_refused() -> None:
@@ -66,7 +77,7 @@ def test_a_context_beyond_training_is_refused() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"kv_dtype": "q8_0"},
+        {"kv_dtype": "q4_0"},
         {"memory_fraction": 0.0},
         {"memory_fraction": 1.5},
         {"memory_fraction": float("nan")},

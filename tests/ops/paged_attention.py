@@ -18,8 +18,33 @@ def stored(kv_dtype: str, x: Floats) -> Doubles:
     """What comes back of x [..., n] from a cache of that type."""
     if kv_dtype == "f16":
         return x.astype(np.float16).astype(np.float64)
+    if kv_dtype == "bf16":
+        bits = to_bf16(x).astype(np.uint32) << np.uint32(16)
+        return bits.view(np.float32).astype(np.float64)
+    if kv_dtype == "q8_0":
+        scales, quants = to_q8_0(x)
+        return (scales.astype(np.float64)[..., None] * quants).reshape(x.shape)
     assert kv_dtype == "f32"
     return x.astype(np.float64)
+
+
+def to_bf16(x: Floats) -> npt.NDArray[np.uint16]:
+    """Bits of the nearest bfloat16, ties to even, of values that are not NaN."""
+    bits = x.view(np.uint32).astype(np.uint64)
+    down = bits >> 16
+    rest = bits & 0xFFFF
+    up = (rest > 0x8000) | ((rest == 0x8000) & (down % 2 == 1))
+    return (down + up).astype(np.uint16)
+
+
+def to_q8_0(x: Floats) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.int8]]:
+    """Scales [..., n / 32] and values [..., n / 32, 32] of finite x [..., n]."""
+    blocks = x.reshape(*x.shape[:-1], -1, 32)
+    scales = (np.abs(blocks).max(-1) / np.float32(127)).astype(np.float16)
+    inverse = np.zeros(scales.shape, np.float32)
+    np.divide(np.float32(1), scales.astype(np.float32), out=inverse, where=scales > 0)
+    quants = np.clip(np.rint(blocks * inverse[..., None]), -127, 127)
+    return scales, quants.astype(np.int8)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from paged_attention import Cache, Sequence, Shape, attend_alone, expected
 
 from rocmforge import _native, errors
 
-KV_DTYPES = ["f16", "f32"]
+KV_DTYPES = list(_native.KV_DTYPES)
 
 
 def check(sequence: Sequence, tokens: range, isa: str, kv_dtype: str, **options: int) -> None:
@@ -45,7 +45,7 @@ def test_decode_matches_float64(
     check(sequence, range(length - 1, length), isa, kv_dtype, block_size=block_size)
 
 
-@pytest.mark.parametrize("kv_dtype", ["f16", "f32"])
+@pytest.mark.parametrize("kv_dtype", ["f16", "bf16", "f32"])
 @pytest.mark.parametrize("block_size", [16, 6])
 @pytest.mark.parametrize(
     ("head_dim", "value_dim"), [(8, 8), (33, 20), (80, 80), (17, 256), (256, 1)]
@@ -143,6 +143,13 @@ def test_scores_far_apart_pick_one_position_without_overflow(isa: str) -> None:
     sequence.v[:] = np.arange(128)[:, None, None]
     y = attend_alone(sequence, range(127, 128), isa)
     assert np.array_equal(y, np.full((1, 1, 16), 70.0, np.float32))
+
+
+@pytest.mark.parametrize(("head_dim", "value_dim"), [(48, 32), (32, 16)])
+def test_heads_that_are_no_whole_blocks_are_refused(head_dim: int, value_dim: int) -> None:
+    sequence = Sequence(Shape(1, head_dim, value_dim), 1)
+    with pytest.raises(errors.InvalidArgumentError, match=r"q8_0 needs heads of a multiple of 32"):
+        Cache([sequence], "scalar", "q8_0")
 
 
 def test_arguments_that_do_not_fit_the_cache_are_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from paged_attention import to_bf16, to_q8_0
 
 from rocmforge import _native
 
@@ -97,6 +98,42 @@ def test_cache_stores_round_to_nearest_even(isa: str, n: int) -> None:
         expected = x.astype(np.float16)
     assert np.array_equal(_native.cpu.store_kv(x, "f16", isa=isa).view(np.float16), expected)
     assert np.array_equal(_native.cpu.store_kv(x, "f32", isa=isa).view(np.float32), x)
+
+
+def test_bf16_stores_round_to_nearest_even_and_keep_nan(isa: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 2**32, 10001, dtype=np.uint32).view(np.float32)
+    ties = (np.arange(2**12, dtype=np.uint32) << 20 | 0x8000).view(np.float32)
+    x = np.concatenate([x, ties, np.float32([0.0, -0.0, np.inf, -np.inf, 3.4028235e38])])
+    nan = np.isnan(x)
+    got = _native.cpu.store_kv(x, "bf16", isa=isa).view(np.uint16)
+    assert np.array_equal(got[~nan], to_bf16(x[~nan]))
+    assert np.all(got[nan] & 0x7FFF > 0x7F80)
+
+
+def test_q8_0_stores_are_those_of_numpy(isa: str) -> None:
+    rng = np.random.default_rng(0)
+    # Scales from zero over float16's subnormals to its largest.
+    x = rng.normal(size=(400, 32)) * 10.0 ** rng.uniform(-9, 6, (400, 1))
+    x[:3], x[3, 1:] = 0, 0
+    x = x.astype(np.float32)
+    blocks = _native.cpu.store_kv(x.ravel(), "q8_0", isa=isa).reshape(400, 34)
+    scales, quants = to_q8_0(x)
+    assert np.array_equal(blocks[:, :2].copy().view(np.float16), scales)
+    assert np.array_equal(blocks[:, 2:].view(np.int8), quants[:, 0])
+    normal = np.abs(x).max(1) > 127 * 2.0**-14
+    error = np.abs(x - scales.astype(np.float64) * quants[:, 0])[normal]
+    # Half a step, and the roundings of the inverse and of the product.
+    assert np.all(error <= scales[normal] * (0.5 + 127 * 2.0**-22))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e7])
+def test_what_q8_0_cannot_hold_is_not_finite(isa: str, bad: float) -> None:
+    x = np.ones(96, np.float32)
+    x[40] = bad
+    blocks = _native.cpu.store_kv(x, "q8_0", isa=isa).reshape(3, 34)
+    scales = blocks[:, :2].copy().view(np.float16).ravel()
+    assert np.isfinite(scales).tolist() == [True, False, True]
 
 
 def test_every_half_survives_the_cache(isa: str) -> None:

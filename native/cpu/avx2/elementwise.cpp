@@ -23,6 +23,8 @@ void install_avx2_elementwise(Kernels& k) {
   k.add = add_body;
   k.rope = rope_body;
   k.store_kv[static_cast<int>(KvType::kF16)] = store_f16;
+  k.store_kv[static_cast<int>(KvType::kBf16)] = store_bf16_body;
+  k.store_kv[static_cast<int>(KvType::kQ8_0)] = store_q8_0_body;
   k.store_kv[static_cast<int>(KvType::kF32)] = store_f32_body;
 }
 

@@ -18,6 +18,9 @@ struct Vec {
 
   static Vec load(const float* p) { return {*p}; }
   static Vec load(const std::uint16_t* p) { return {quant::half_to_float(*p)}; }
+  static Vec load(const std::int8_t* p) { return {static_cast<float>(*p)}; }
+  static Vec load_bf16(const std::uint16_t* p) { return {quant::bf16_to_float(*p)}; }
+  static Vec set_half(const std::uint16_t* p) { return load(p); }
   static Vec set(float x) { return {x}; }
   static Vec zero() { return {0.0f}; }
   void store(float* p) const { *p = v; }

@@ -50,7 +50,7 @@ class ModelOptions:
         bool, typer.Option("--require-gpu", help="Fail if any layer would run on the CPU.")
     ] = False
     kv_dtype: Annotated[
-        str, typer.Option("--kv-dtype", metavar="T", help="f16 or f32, for the KV cache.")
+        str, typer.Option("--kv-dtype", metavar="T", help="f16, bf16, q8_0 or f32: the KV cache.")
     ] = "f16"
     memory_fraction: Annotated[
         float | None,

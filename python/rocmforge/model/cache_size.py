@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from rocmforge._native import KV_DTYPES
 from rocmforge.errors import InvalidArgumentError, OutOfMemoryError
 from rocmforge.model.config import ModelConfig
 from rocmforge.model.host import available_memory
@@ -12,7 +13,6 @@ from rocmforge.model.options import LoadOptions
 
 # The mapped weights are reclaimable, but a model that decodes wants them to stay.
 DEFAULT_MEMORY_FRACTION: Final = 0.5
-_ELEMENT_BYTES: Final = {"f16": 2, "f32": 4}
 _MAX_SLOTS: Final = (1 << 31) - 1  # slots are int32
 
 
@@ -31,8 +31,8 @@ def fit_cache(config: ModelConfig, options: LoadOptions, available: int | None =
     """
     _check(options)
     block_size = options.block_size
-    per_position = config.num_kv_heads * (config.head_dim + config.value_dim)
-    block_bytes = config.num_layers * per_position * _ELEMENT_BYTES[options.kv_dtype] * block_size
+    row_bytes = _row_bytes(config.head_dim, options) + _row_bytes(config.value_dim, options)
+    block_bytes = config.num_layers * config.num_kv_heads * row_bytes * block_size
     fraction = options.memory_fraction or DEFAULT_MEMORY_FRACTION
     budget = int((available_memory() if available is None else available) * fraction)
     affordable = min(budget // block_bytes, _MAX_SLOTS // block_size)
@@ -66,9 +66,21 @@ def fit_cache(config: ModelConfig, options: LoadOptions, available: int | None =
     return CacheSize(num_blocks, wanted_len, num_blocks * block_bytes)
 
 
+def _row_bytes(size: int, options: LoadOptions) -> int:
+    """Of the keys, or values, of one head at one position."""
+    values, num_bytes = KV_DTYPES[options.kv_dtype]
+    if size % values:
+        msg = (
+            f"kv_dtype is {options.kv_dtype!r}, for heads of a multiple of {values} elements; "
+            f"this model has heads of {size}: choose another kv_dtype"
+        )
+        raise InvalidArgumentError(msg)
+    return size // values * num_bytes
+
+
 def _check(options: LoadOptions) -> None:
-    if options.kv_dtype not in _ELEMENT_BYTES:
-        msg = f"kv_dtype is {options.kv_dtype!r}; it can be {' or '.join(_ELEMENT_BYTES)}"
+    if options.kv_dtype not in KV_DTYPES:
+        msg = f"kv_dtype is {options.kv_dtype!r}; it can be {', '.join(KV_DTYPES)}"
         raise InvalidArgumentError(msg)
     fraction = options.memory_fraction
     if fraction is not None and not 0 < fraction <= 1:
