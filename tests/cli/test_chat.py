@@ -84,11 +84,18 @@ class Terminal:
         )
         os.close(slave)
 
-    def wait_for(self, pattern: str) -> None:
-        """Reads until `pattern` occurs in what has not been waited for yet."""
-        deadline = time.monotonic() + 60
+    def wait_for(self, pattern: str, press: bytes = b"") -> None:
+        """Reads until `pattern` occurs in what has not been waited for yet.
+
+        `press` is typed every second until then: a signal between readline's prompt and its wait
+        for input is seen only when something else is typed.
+        """
+        deadline, next_press = time.monotonic() + 60, time.monotonic()
         while not (match := re.search(pattern, self.seen)):
             assert time.monotonic() < deadline, (pattern, self.seen)
+            if press and time.monotonic() >= next_press:
+                self.type(press)
+                next_press += 1
             if select.select([self.master], [], [], 0.1)[0]:
                 self.seen += os.read(self.master, 4096).decode(errors="replace")
         self.seen = self.seen[match.end() :]
@@ -105,8 +112,7 @@ def test_ctrl_c_stops_the_answer_and_a_second_one_leaves() -> None:
     terminal.type(CTRL_C)
     terminal.wait_for(r"\(stopped\)")
     terminal.wait_for("> ")
-    terminal.type(CTRL_C)
-    terminal.wait_for("interrupted")
+    terminal.wait_for("interrupted", press=CTRL_C)
     assert terminal.process.wait(20) == 130
 
 
