@@ -18,18 +18,18 @@ struct RandomModel {
   WeightMap weights;
   std::deque<std::vector<float>> memory;
 
-  explicit RandomModel(int num_experts = 0) {
+  explicit RandomModel(int num_experts = 0, int head_dim = 8) {
     spec.num_layers = 2;
     spec.hidden_size = 32;
     spec.num_heads = 4;
     spec.num_kv_heads = 2;
-    spec.head_dim = spec.value_dim = 8;
+    spec.head_dim = spec.value_dim = head_dim;
     spec.ffn_size = 48;
     spec.vocab_size = 67;
     spec.num_experts = num_experts;
     spec.num_experts_used = num_experts ? 2 : 0;
     spec.norm_eps = 1e-5f;
-    spec.attention_scale = 1.0f / std::sqrt(8.0f);
+    spec.attention_scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
     spec.rope.inv_freq = {1.0f, 0.1f, 0.01f, 0.001f};
 
     const std::int64_t hidden = spec.hidden_size, ffn = spec.ffn_size;
@@ -53,8 +53,9 @@ struct RandomModel {
     }
   }
 
-  std::unique_ptr<Decoder> decoder(int threads, std::int64_t block_size = 4) const {
-    const DecoderLimits limits{KvType::kF16, 64, block_size, 64, 64};
+  std::unique_ptr<Decoder> decoder(int threads, std::int64_t block_size = 4,
+                                   KvType kv_type = KvType::kF16) const {
+    const DecoderLimits limits{kv_type, 64, block_size, 128, 128};
     return std::make_unique<Decoder>(
         std::make_unique<cpu::CpuBackend>(
             cpu::kernels(), cpu::CpuOptions{.num_threads = threads, .deterministic = true}),

@@ -47,6 +47,27 @@ TEST_CASE("chunking, threads and page size do not change a bit of the logits") {
   }
 }
 
+TEST_CASE("every cache type pages and cuts without changing a bit") {
+  const RandomModel model(0, 32);
+  const auto ids = tokens(101);
+  for (int type = 0; type < kNumKvTypes; ++type) {
+    const auto kv_type = static_cast<KvType>(type);
+    const auto expected = last_logits(*model.decoder(1, 16, kv_type), ids, 101, 16);
+    for (const int threads : {1, 2})
+      for (const int chunk : {1, 63, 101})
+        for (const int block_size : {5, 16, 32}) {
+          auto decoder = model.decoder(threads, block_size, kv_type);
+          const auto logits = last_logits(*decoder, ids, chunk, block_size);
+          CHECK(std::memcmp(logits.data(), expected.data(), logits.size() * sizeof(float)) == 0);
+        }
+  }
+}
+
+TEST_CASE("heads that are no whole blocks of a cache type are refused") {
+  CHECK_THROWS_WITH_AS(RandomModel(0, 24).decoder(1, 16, KvType::kQ8_0),
+                       doctest::Contains("q8_0 needs heads of a multiple of 32"), Error);
+}
+
 TEST_CASE("an empty batch and one without logit rows run") {
   const RandomModel model;
   auto decoder = model.decoder(2);
