@@ -57,24 +57,28 @@ inline void locate(const std::byte** groups, const AttendArgs& a, const void* ba
   }
 }
 
-// `lines` cache lines into the L2 cache: more of them can be on their way there than to L1.
-inline void prefetch(const std::byte*& p, std::int64_t lines) {
-  for (; lines > 0; --lines, p += 64) __builtin_prefetch(p, 0, 2);
+// `lines` cache lines into the L2 cache: more of them can be on their way there than to L1. An
+// address, not a pointer: it may run past the memory, where a prefetch does nothing.
+inline void prefetch(std::uintptr_t& address, std::int64_t lines) {
+  for (; lines > 0; --lines, address += 64)
+    __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 2);
 }
 
 // Memory is read as two streams, keys and values, that run half a tile to a tile ahead: in step
 // with each of the 8 quarters of the work on a tile (4 of its keys, 4 of its values), half a group
 // of each is fetched. One stream at a time reaches 83 % of the read bandwidth, two 94 %.
 struct Ahead {
-  const std::byte *values, *keys;
+  std::uintptr_t values, keys;
   std::int64_t value_lines, key_lines;  // a step
 
   Ahead(const std::byte* value_group, const std::byte* key_group, const Tile& tile,
         std::int64_t half, std::int64_t steps) {
     const std::int64_t value_bytes = kKvLanes / 2 * tile.value_row_bytes;
     const std::int64_t key_bytes = kKvLanes / 2 * tile.key_row_bytes;
-    values = value_group + half * value_bytes;
-    keys = key_group + half * key_bytes;
+    values = reinterpret_cast<std::uintptr_t>(value_group) +
+             static_cast<std::uintptr_t>(half * value_bytes);
+    keys =
+        reinterpret_cast<std::uintptr_t>(key_group) + static_cast<std::uintptr_t>(half * key_bytes);
     value_lines = (value_bytes + 64 * steps - 1) / (64 * steps);
     key_lines = (key_bytes + 64 * steps - 1) / (64 * steps);
   }

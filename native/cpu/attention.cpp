@@ -66,7 +66,7 @@ void Attention::plan(const Batch& batch, int num_threads) {
       items_.push_back(item);
     }
   }
-  std::stable_sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) {
+  std::sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) {
     return a.num_rows * a.num_positions > b.num_rows * b.num_positions;
   });
 }
