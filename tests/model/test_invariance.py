@@ -128,7 +128,9 @@ def test_default_mode_strays_no_further_than_deterministic_mode(tmp_path: Path, 
     requests = [r for r in fixed_requests(VOCAB_SIZE) if r.output == "logits"]
     expected = alone(model, requests, LoadOptions(activations="float"))
     deterministic = alone(model, requests, LoadOptions(deterministic=True))
-    for how, got in under_random_circumstances(model, name, 25, requests, LoadOptions()):
+    for how, got in under_random_circumstances(
+        model, name, NUM_CIRCUMSTANCES, requests, LoadOptions()
+    ):
         for request in requests:
             (wanted,), (other,) = expected[request.request_id], deterministic[request.request_id]
             bound = TILES_KL + 2 * divergences(wanted, other, request).max()
