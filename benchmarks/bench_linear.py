@@ -1,139 +1,125 @@
-"""Speed of the single linear kernels, per format and ISA, against the machine's read bandwidth.
+"""Speed of matrix products, per format and level, against the machine's limits in the same run.
 
-One column (decode) is given in GB/s of weights streamed from memory and as a fraction of the read
-bandwidth measured in the same run, just before; many columns (prefill) in Gop/s over weights that
-stay in the cache, two operations for each weight and column. Quantizing the activations is not
-included. Every figure is the median over the repetitions, with the slowest and the fastest.
+Few columns (decode) are given in GB/s of weights streamed from memory, with the fraction of the
+read bandwidth measured just before; many columns (prefill) in Gop/s over matrices of a model of 1 B
+weights, two operations for each weight and column, with the fraction of the matrix tiles' peak where
+there is one. Preparing the columns is included. A figure is the median of the rounds, which the
+limit takes turns with; the best follows in brackets.
 
-Usage: bench_linear.py [--formats Q4_0,Q8_0] [--isas avx512] [--threads 2] [--columns 1,4,64]
-                       [--activations auto|float] [--repetitions 20] [--json]
+Usage: bench_linear.py [--formats Q4_0,Q8_0] [--isas avx512] [--threads 2] [--columns 1,4,512]
+                       [--rounds 9] [--deterministic] [--json]
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import itertools
 import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from rocmforge import _native
 
-ROW_WEIGHTS = 4096
-STREAMED_BYTES = 512 << 20
-CACHED_ROWS = 256
-DECODE_COLUMNS = 8  # up to so many, memory is the limit
-ACTIVATIONS = {1: "float", 32: "q8x32", 256: "q8x256"}
+SHAPES = ((8192, 2048), (2048, 8192), (2048, 2048))  # rows, k
+STREAMED_K = 2048
+STREAMED_BYTES = 400 << 20
+FEW_COLUMNS = 16  # up to so many, memory is the limit
 
 
-@dataclasses.dataclass
-class Figure:
-    format: str
-    isa: str
-    columns: int
-    gigabytes_per_s: float
-    gigaops_per_s: float
-    slowest: float  # of gigaops_per_s
-    fastest: float
-    fraction_of_read_bandwidth: float | None
-
-
-def random_weights(format_name: str, columns: int) -> np.ndarray:
+def random_weights(format_name: str, rows: int, k: int) -> np.ndarray:
     """Rows of blocks; every float16 field is between 0.007 and 0.13, as no subnormal may be."""
     _, block_weights, block_bytes = _native.FORMATS[format_name]
-    row_bytes = ROW_WEIGHTS // block_weights * block_bytes
-    rows = STREAMED_BYTES // row_bytes if columns <= DECODE_COLUMNS else CACHED_ROWS
-    some = np.random.default_rng(0).integers(0x20, 0x30, (256, row_bytes), dtype=np.uint8)
-    return np.resize(some, (rows, row_bytes))
+    shape = (64, k // block_weights * block_bytes)
+    some = np.random.default_rng(0).integers(0x20, 0x30, shape, dtype=np.uint8)
+    return np.tile(some, (rows // 64, 1))
 
 
-def product(
-    format_name: str, isa: str, w: np.ndarray, columns: int, activations: str
-) -> Callable[[int, int], object]:
-    """Computes rows [begin, end) of one product."""
-    x = np.random.default_rng(1).standard_normal((columns, ROW_WEIGHTS)).astype(np.float32)
-    block_weights = _native.FORMATS[format_name][1]
-    if activations == "auto" and block_weights > 1:
-        x = _native.cpu.quantize(ACTIVATIONS[block_weights], x)
-    out = np.empty((columns, len(w)), np.float32)
-    return lambda begin, end: _native.cpu.linear(
-        format_name, w, x, isa, activations, (begin, end), out
-    )
+@dataclass
+class Case:
+    format: str
+    isa: str
+    rows: int
+    k: int
+    columns: int
+    weight_bytes: int = 0
+    seconds: list[float] = field(default_factory=list)
+    limits: list[float] = field(default_factory=list)  # bytes or operations per second
+
+    @property
+    def streams(self) -> bool:
+        return self.columns <= FEW_COLUMNS
+
+    def amount(self) -> float:
+        """Bytes of weights, or operations."""
+        return self.weight_bytes if self.streams else 2.0 * self.rows * self.k * self.columns
+
+    def line(self) -> str:
+        unit = "GB/s" if self.streams else "Gop/s"
+        rate = self.amount() / statistics.median(self.seconds)
+        best = self.amount() / min(self.seconds)
+        text = f"{self.format:7}{self.isa:8}{self.columns:4} columns {self.rows:6} x {self.k:<5}"
+        text += f"{rate / 1e9:8.1f} {unit:5} ({best / 1e9:.1f})"
+        if self.limits:
+            limit = "read bandwidth" if self.streams else "tiles' peak"
+            text += f" {rate / statistics.median(self.limits):5.0%} of the {limit}"
+        return text
 
 
-def times(
-    pool: ThreadPoolExecutor, rows: Callable[[int, int], object], num_rows: int, tasks: int, n: int
-) -> list[float]:
-    """Seconds of n runs over all rows, cut into tasks; one run before them is not counted."""
-    edges = np.linspace(0, num_rows, tasks + 1).astype(int).tolist()
-    result = []
-    for _ in range(n + 1):
+def cases(args: argparse.Namespace) -> list[Case]:
+    found = []
+    for name, isa, columns in itertools.product(
+        args.formats.split(","), args.isas.split(","), map(int, args.columns.split(","))
+    ):
+        _, block_weights, block_bytes = _native.FORMATS[name]
+        rows = STREAMED_BYTES // (STREAMED_K // block_weights * block_bytes) // 64 * 64
+        shapes = ((rows, STREAMED_K),) if columns <= FEW_COLUMNS else SHAPES
+        found += [Case(name, isa, *shape, columns) for shape in shapes]
+    return found
+
+
+def limit_of(case: Case, args: argparse.Namespace) -> float | None:
+    if case.streams:
+        return float(_native.cpu.read_bandwidth(args.threads, STREAMED_BYTES))
+    return float(_native.cpu.Gemm("amx", args.threads).peak()) if case.isa == "amx" else None
+
+
+def measure(case: Case, args: argparse.Namespace) -> None:
+    w = random_weights(case.format, case.rows, case.k)
+    case.weight_bytes = w.nbytes
+    matrix = _native.cpu.Matrix(case.format, w, case.isa, args.threads, args.deterministic)
+    del w
+    x = np.random.default_rng(1).standard_normal((case.columns, case.k)).astype(np.float32)
+    out = matrix(x)
+    for _ in range(args.rounds):
+        if (limit := limit_of(case, args)) is not None:
+            case.limits.append(limit)
         start = time.perf_counter()
-        for done in [pool.submit(rows, *task) for task in itertools.pairwise(edges)]:
-            done.result()
-        result.append(time.perf_counter() - start)
-    return result[1:]
-
-
-def measure(args: argparse.Namespace) -> Iterator[Figure]:
-    tasks = 1 if args.threads == 1 else 8 * args.threads
-    with ThreadPoolExecutor(args.threads) as pool:
-        for format_name, columns in itertools.product(
-            args.formats.split(","), map(int, args.columns.split(","))
-        ):
-            w = random_weights(format_name, columns)
-            operations = 2e-9 * len(w) * ROW_WEIGHTS * columns
-            for isa in args.isas.split(","):
-                limit = _native.cpu.read_bandwidth(args.threads, STREAMED_BYTES) / 1e9
-                rows = product(format_name, isa, w, columns, args.activations)
-                seconds = times(pool, rows, len(w), tasks, args.repetitions)
-                median = statistics.median(seconds)
-                gigabytes_per_s = w.nbytes / median / 1e9
-                yield Figure(
-                    format_name,
-                    isa,
-                    columns,
-                    gigabytes_per_s,
-                    operations / median,
-                    operations / max(seconds),
-                    operations / min(seconds),
-                    gigabytes_per_s / limit if columns <= DECODE_COLUMNS else None,
-                )
-
-
-def row_of(figure: Figure) -> str:
-    fraction = figure.fraction_of_read_bandwidth
-    share = "" if fraction is None else f"{fraction:6.0%} of read bandwidth"
-    return (
-        f"{figure.format:7}{figure.isa:8}{figure.columns:4} columns "
-        f"{figure.gigabytes_per_s:7.2f} GB/s {figure.gigaops_per_s:8.1f} Gop/s "
-        f"({figure.slowest:.1f} to {figure.fastest:.1f}){share}"
-    )
+        matrix(x, out)
+        case.seconds.append(time.perf_counter() - start)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--formats", default="Q4_0,Q8_0,Q4_K,Q6_K,F16")
-    parser.add_argument("--isas", default=",".join(_native.cpu.available_isas()))
+    parser.add_argument("--isas", default=_native.cpu.isa())
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--columns", default="1,64")
-    parser.add_argument("--activations", choices=("auto", "float"), default="auto")
-    parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument("--columns", default="1,4,8,16,512")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--deterministic", action="store_true", help="no matrix tiles")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    figures = []
-    for figure in measure(args):
-        figures.append(figure)
+    measured = []
+    for case in cases(args):
+        measure(case, args)
+        measured.append(case)
         if not args.json:
-            print(row_of(figure), flush=True)
+            print(case.line(), flush=True)
     if args.json:
-        print(json.dumps([dataclasses.asdict(figure) for figure in figures], indent=1))
+        print(json.dumps([asdict(case) for case in measured], indent=1))
 
 
 if __name__ == "__main__":

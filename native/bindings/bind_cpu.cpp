@@ -8,6 +8,8 @@
 
 #include "bindings/bindings.hpp"
 #include "bindings/names.hpp"
+#include "bindings/panels.hpp"
+#include "core/buffer.hpp"
 #include "core/error.hpp"
 #include "cpu/kernels.hpp"
 #include "cpu/read_bandwidth.hpp"
@@ -24,16 +26,6 @@ using OptionalName = std::optional<std::string>;
 
 void require(bool ok, const std::string& message) {
   if (!ok) throw Error(ErrorCode::kInvalidArgument, message);
-}
-
-quant::ActivationType activation_of(const std::string& name) {
-  std::string known;
-  for (int i = 0; i < quant::kNumActivationTypes; ++i) {
-    const auto type = static_cast<quant::ActivationType>(i);
-    if (quant::info(type).name == name) return type;
-    known += " " + std::string(quant::info(type).name);
-  }
-  throw Error(ErrorCode::kInvalidArgument, "activation type '" + name + "' is not one of" + known);
 }
 
 // The last dimension counted in elements, given `bytes` per `values` elements.
@@ -62,23 +54,22 @@ std::vector<py::ssize_t> shape_of(const Array& a, py::ssize_t last) {
   return shape;
 }
 
-Bytes quantize(const std::string& type_name, const Floats& x, const OptionalName& isa,
-               const std::optional<Bytes>& out) {
-  const quant::ActivationType type = activation_of(type_name);
-  const quant::ActivationInfo& info = quant::info(type);
-  const auto quantize_row = kernels_named(isa).quantize[static_cast<int>(type)];
+Bytes quantize(const Floats& x, const OptionalName& isa, const std::optional<Bytes>& out) {
+  const auto quantize_row = kernels_named(isa).quantize;
   const std::int64_t k = x.ndim() ? x.shape(x.ndim() - 1) : 0;
-  require(k % info.block_values == 0, "x has rows of " + std::to_string(k) +
-                                          " values, not a multiple of " +
-                                          std::to_string(info.block_values));
-  const std::int64_t bytes = quant::activation_row_bytes(type, k);
+  require(k % quant::kActivationBlock == 0, "x has rows of " + std::to_string(k) +
+                                                " values, not a multiple of " +
+                                                std::to_string(quant::kActivationBlock));
+  const std::int64_t blocks = k / quant::kActivationBlock;
+  const auto bytes = blocks * static_cast<std::int64_t>(sizeof(quant::BlockQ8x32));
   Bytes result = output(out, shape_of(x, bytes));
   const std::int64_t rows = k ? x.size() / k : 0;
   std::uint8_t* y_data = result.mutable_data();
   const float* x_data = x.data();
   {
     py::gil_scoped_release nogil;
-    for (std::int64_t r = 0; r < rows; ++r) quantize_row(y_data + r * bytes, x_data + r * k, k);
+    for (std::int64_t r = 0; r < rows; ++r)
+      quantize_row(reinterpret_cast<quant::BlockQ8x32*>(y_data + r * bytes), 1, x_data + r * k, k);
   }
   return result;
 }
@@ -101,7 +92,7 @@ Floats dequantize(const std::string& format_name, const Bytes& w, const Optional
   return result;
 }
 
-Floats linear(const std::string& format_name, const Bytes& w, const py::array& x,
+Floats linear(const std::string& format_name, const Bytes& w, const Floats& x,
               const OptionalName& isa, const std::string& activations,
               const std::optional<std::pair<std::int64_t, std::int64_t>>& row_range,
               const std::optional<Floats>& out) {
@@ -109,43 +100,47 @@ Floats linear(const std::string& format_name, const Bytes& w, const py::array& x
           "activations is '" + activations + "'; it must be 'auto' or 'float'");
   require(w.ndim() == 2 && x.ndim() == 2, "w and x must have two dimensions each");
   const quant::Format format = format_named(format_name);
+  const auto f = static_cast<int>(format);
   const quant::FormatInfo& info = quant::info(format);
   const cpu::Kernels k = kernels_named(isa);
-  const auto type = activations == "float" ? quant::ActivationType::kFloat : info.activation;
-  const auto kernel =
-      (activations == "float" ? k.linear_float : k.linear_quantized)[static_cast<int>(format)];
+  const bool floats = activations == "float" || info.activation == quant::ActivationType::kFloat;
+  const bool panels = activations != "float" && k.panels.multiply[f];
 
-  const std::int64_t rows = w.shape(0), cols = x.shape(0);
-  const std::int64_t row_bytes = w.shape(1);
+  const std::int64_t rows = w.shape(0), cols = x.shape(0), row_bytes = w.shape(1);
   const std::int64_t n = elements(row_bytes, info.block_bytes, info.block_weights, "w");
-  const bool is_float = py::isinstance<py::array_t<float>>(x);
-  require(is_float || py::isinstance<py::array_t<std::uint8_t>>(x),
-          "x must hold float32 values or the uint8 blocks that quantize() returns");
-  require(x.flags() & py::array::c_style, "x must be C-contiguous");
-  const std::int64_t x_bytes = is_float ? n * static_cast<std::int64_t>(sizeof(float))
-                                        : quant::activation_row_bytes(type, n);
-  const std::int64_t x_have = x.shape(1) * x.itemsize();
-  require(x_have == x_bytes, "w has rows of " + std::to_string(n) + " weights, which need " +
-                                 std::to_string(x_bytes) + " bytes a column; x has " +
-                                 std::to_string(x_have));
+  require(x.shape(1) == n, "w has rows of " + std::to_string(n) + " weights, x columns of " +
+                               std::to_string(x.shape(1)) + " values");
   const auto [row_begin, row_end] = row_range.value_or(std::pair{std::int64_t{0}, rows});
   require(0 <= row_begin && row_begin <= row_end && row_end <= rows,
           "rows must be a range within [0, " + std::to_string(rows) + "]");
-
-  const void* x_data = x.data();
-  std::int64_t x_stride = x_bytes;
-  Bytes quantized;
-  if (is_float && type != quant::ActivationType::kFloat) {
-    quantized = quantize(std::string(quant::info(type).name), Floats(x), isa, std::nullopt);
-    x_data = quantized.data();
-    x_stride = quant::activation_row_bytes(type, n);
-  }
+  require(!panels || (row_begin % cpu::kPanelRows == 0 &&
+                      (row_end % cpu::kPanelRows == 0 || row_end == rows)),
+          "rows must be whole panels of " + std::to_string(cpu::kPanelRows));
   Floats result = output(out, {cols, rows});
-  float* y_data = result.mutable_data();
-  const std::uint8_t* w_data = w.data();
-  {
-    py::gil_scoped_release nogil;
-    kernel(y_data, rows, w_data, row_bytes, x_data, x_stride, n, row_begin, row_end, cols);
+  float* y = result.mutable_data();
+  const std::uint8_t* weights = w.data();
+  const std::int64_t first = row_begin, last = row_end;
+  py::gil_scoped_release nogil;
+  if (panels) {
+    const Buffer packed = pack_panels(k, format, weights, row_bytes, n, rows);
+    const Buffer columns(
+        static_cast<std::size_t>(cpu::panel_columns_bytes(info.activation, n, cols)));
+    k.panels.pack_columns[static_cast<int>(info.activation)](
+        {columns.data(), x.data(), n, nullptr, n, cols, 0,
+         (cols + cpu::kGroupColumns - 1) / cpu::kGroupColumns});
+    const Buffer scratch(static_cast<std::size_t>(cpu::kPanelScratchBytes));
+    k.panels.multiply[f]({y, rows, packed.data(), columns.data(), n, rows, first / cpu::kPanelRows,
+                          cpu::num_panels(last), cols, scratch.data()});
+  } else if (floats) {
+    const auto stride = n * static_cast<std::int64_t>(sizeof(float));
+    k.linear_float[f](y, rows, weights, row_bytes, x.data(), stride, n, first, last, cols);
+  } else {
+    const std::int64_t blocks = n / quant::kActivationBlock;
+    const auto stride = blocks * static_cast<std::int64_t>(sizeof(quant::BlockQ8x32));
+    const Buffer columns(static_cast<std::size_t>(cols * stride));
+    auto* to = static_cast<quant::BlockQ8x32*>(columns.data());
+    for (std::int64_t c = 0; c < cols; ++c) k.quantize(to + c * blocks, 1, x.data() + c * n, n);
+    k.linear_quantized[f](y, rows, weights, row_bytes, to, stride, n, first, last, cols);
   }
   return result;
 }
@@ -153,23 +148,24 @@ Floats linear(const std::string& format_name, const Bytes& w, const py::array& x
 // For every format's entry, the ISA whose unit provides it in the table of `isa`.
 py::dict linear_providers(const std::string& isa_name) {
   const cpu::Isa isa = kernels_named(isa_name).isa;
-  py::dict providers;
-  for (const char* entry : {"linear_quantized", "linear_float", "dequantize"})
-    providers[entry] = py::dict();
+  py::dict panels, floats, rows;
   cpu::Kernels previous{};
   for (cpu::Isa level : cpu::available_isas()) {
     const cpu::Kernels k = cpu::kernels_for(level);
     const py::str name{std::string(cpu::name(level))};
     for (int f = 0; f < quant::kNumFormats; ++f) {
       const py::str format{std::string(quant::kFormats[static_cast<std::size_t>(f)].name)};
-      if (k.linear_quantized[f] != previous.linear_quantized[f])
-        providers["linear_quantized"][format] = name;
-      if (k.linear_float[f] != previous.linear_float[f]) providers["linear_float"][format] = name;
-      if (k.dequantize[f] != previous.dequantize[f]) providers["dequantize"][format] = name;
+      if (k.panels.multiply[f] != previous.panels.multiply[f]) panels[format] = name;
+      if (k.linear_float[f] != previous.linear_float[f]) floats[format] = name;
+      if (k.dequantize[f] != previous.dequantize[f]) rows[format] = name;
     }
     if (level == isa) break;
     previous = k;
   }
+  py::dict providers;
+  providers["panels"] = panels;
+  providers["linear_float"] = floats;
+  providers["dequantize"] = rows;
   return providers;
 }
 
@@ -187,15 +183,16 @@ void bind_cpu(py::module_& m) {
         "Bytes per second read from a huge-page buffer of `bytes` bytes by `threads` threads.");
   m.def("linear_providers", &linear_providers, py::arg("isa"),
         "{entry: {format: the ISA whose unit provides it when the table stops at `isa`}}.");
-  m.def("linear", &linear, py::arg("format"), py::arg("w"), py::arg("x"),
-        py::arg("isa") = py::none(), py::arg("activations") = "auto", py::arg("rows") = py::none(),
-        py::arg("out") = py::none(),
-        "x @ W.T, float32 (cols, rows), of raw GGUF rows w (rows, row bytes) and x (cols, k)\n"
-        "float32, or uint8 blocks from quantize(). activations='float' skips quantizing x.\n"
-        "rows=(begin, end) computes these rows only and leaves the others of out as they are.");
-  m.def("quantize", &quantize, py::arg("type"), py::arg("x"), py::arg("isa") = py::none(),
-        py::arg("out") = py::none(),
-        "x (..., k) float32 as 'q8x32', 'q8x256' or 'float' activation blocks, uint8 bytes.");
+  m.def(
+      "linear", &linear, py::arg("format"), py::arg("w"), py::arg("x"), py::arg("isa") = py::none(),
+      py::arg("activations") = "auto", py::arg("rows") = py::none(), py::arg("out") = py::none(),
+      "x @ W.T, float32 (cols, rows), of raw GGUF rows w (rows, row bytes) and x (cols, k)\n"
+      "float32. activations='float' skips quantizing x. rows=(begin, end), whole panels of 16\n"
+      "unless the level is scalar, computes these rows only and leaves the others of out as they\n"
+      "are.");
+  m.def(
+      "quantize", &quantize, py::arg("x"), py::arg("isa") = py::none(), py::arg("out") = py::none(),
+      "x (..., k) float32 as activation blocks of 32 values (quant/activations.hpp), uint8 bytes.");
   m.def("dequantize", &dequantize, py::arg("format"), py::arg("w"), py::arg("isa") = py::none(),
         py::arg("out") = py::none(), "Raw GGUF rows w (..., row bytes) as float32 (..., k).");
 }

@@ -47,10 +47,12 @@ Batch batch_of(const py::object& o, std::vector<Ints>& keep) {
   return b;
 }
 
-// A weight as the loader passes it: (bytes or floats, format name, [matrices, rows, cols]).
+// A weight as the loader passes it: (bytes or floats, format name, [matrices, rows, cols], whether
+// the memory is a mapped file).
 Tensor tensor_of(const std::string& name, const py::buffer_info& memory, const std::string& format,
-                 const std::vector<std::int64_t>& shape) {
+                 const std::vector<std::int64_t>& shape, bool mapped) {
   Tensor t;
+  t.mapped = mapped;
   t.data = memory.ptr;
   t.format = format_named(format);
   const std::int64_t block = quant::info(t.format).block_weights;
@@ -91,8 +93,9 @@ class NativeDecoder {
       const auto name = key.cast<std::string>();
       const auto entry = value.cast<py::tuple>();
       memory_.push_back(entry[0].cast<py::buffer>().request());
-      map.emplace(name, tensor_of(name, memory_.back(), entry[1].cast<std::string>(),
-                                  entry[2].cast<std::vector<std::int64_t>>()));
+      map.emplace(name,
+                  tensor_of(name, memory_.back(), entry[1].cast<std::string>(),
+                            entry[2].cast<std::vector<std::int64_t>>(), entry[3].cast<bool>()));
     }
     const DecoderLimits limits{kv_type_named(kv_dtype), num_blocks, block_size, max_num_tokens,
                                max_model_len};

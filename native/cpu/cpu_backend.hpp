@@ -3,9 +3,9 @@
 
 #include <vector>
 
-#include "core/buffer.hpp"
 #include "core/thread_pool.hpp"
 #include "cpu/attention.hpp"
+#include "cpu/cpu_linear.hpp"
 #include "cpu/kernels.hpp"
 #include "ops/backend.hpp"
 
@@ -27,7 +27,7 @@ class CpuBackend final : public Backend {
   std::string_view name() const override { return "cpu"; }
   StoragePtr allocate(std::int64_t bytes) override;
   StoragePtr upload(std::span<const float> values) override;
-  LinearPtr prepare(std::span<const Tensor> parts) override;
+  LinearPtr prepare(std::span<const Tensor> parts, WeightUse use) override;
   KvCachePtr create_kv_cache(const DecoderSpec& spec, KvType type, std::int64_t num_blocks,
                              std::int64_t block_size) override;
 
@@ -58,33 +58,10 @@ class CpuBackend final : public Backend {
                std::int64_t n) override;
 
  private:
-  struct Activation {  // x as one activation type: row r at data + r * stride
-    const void* data;
-    std::int64_t stride;
-  };
-  Activation activation_for(const PreparedActivation& x, quant::Format format) const;
-  // Those rows of an activation one after another; valid until the next call.
-  const std::byte* gather(const Activation& a, const std::int32_t* rows, std::int64_t count);
-  // Whether a product of so many columns goes through matrix tiles.
-  bool wants_tiles(std::int64_t cols) const;
-  // Packs columns for tiles: rows source[0..cols) of x, or without source the first ones.
-  void pack(const float* x, const std::int32_t* source, std::int64_t k, std::int64_t cols);
-  // y = the columns packed last times all rows of a matrix.
-  void multiply_tiles(float* y, std::int64_t y_stride, const Tensor& w, const void* matrix,
-                      std::int64_t cols);
-  // Grows, never shrinks: a step of a size met before allocates nothing.
-  static void* reserve(Buffer& buffer, std::int64_t bytes);
-
   Kernels k_;
-  bool float_activations_;
-  bool deterministic_;
   ThreadPool pool_;
-  Buffer quantized_[quant::kNumActivationTypes];  // the prepared activation, by type
-  std::int64_t quantized_stride_[quant::kNumActivationTypes] = {};
-  Buffer packed_;                     // columns for matrix tiles
-  std::vector<Buffer> tile_scratch_;  // per thread
-  Buffer gathered_;                   // one expert group's rows
-  std::vector<float> cos_, sin_;      // [T, rotary / 2]
+  CpuLinear linear_;
+  std::vector<float> cos_, sin_;  // [T, rotary / 2]
   Attention attention_;
 };
 

@@ -12,16 +12,18 @@ void install_scalar_attend(Kernels& k);
 void install_scalar_sample(Kernels& k);
 
 void install_avx2_linear_float(Kernels& k);
-void install_avx2_linear_q8x32(Kernels& k);
-void install_avx2_linear_q8x256(Kernels& k);
+void install_avx2_pack_panels(Kernels& k);
+void install_avx2_panels_32(Kernels& k);
+void install_avx2_panels_256(Kernels& k);
+void install_avx2_panels_float(Kernels& k);
 void install_avx2_quantize(Kernels& k);
 void install_avx2_elementwise(Kernels& k);
 void install_avx2_attend(Kernels& k);
 void install_avx2_sample(Kernels& k);
 
-void install_avx512_linear_float(Kernels& k);
-void install_avx512_linear_q8x32(Kernels& k);
-void install_avx512_linear_q8x256(Kernels& k);
+void install_avx512_panels_32(Kernels& k);
+void install_avx512_panels_256(Kernels& k);
+void install_avx512_panels_float(Kernels& k);
 void install_avx512_elementwise(Kernels& k);
 void install_avx512_attend(Kernels& k);
 void install_avx512_sample(Kernels& k);

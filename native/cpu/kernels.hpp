@@ -12,6 +12,7 @@
 
 #include "cpu/sample.hpp"
 #include "model/kv_type.hpp"
+#include "quant/activations.hpp"
 #include "quant/formats.hpp"
 
 namespace rocmforge::cpu {
@@ -20,15 +21,61 @@ enum class Isa : int { kScalar, kNeon, kAvx2, kAvx512, kAmx };
 
 // y[c * y_stride + r] = sum_i W[r, i] * x[c, i], for r in [row_begin, row_end), c in [0, num_cols).
 // `w` is row 0 of the matrix, raw GGUF blocks, row_bytes apart; `x` is column 0, x_stride bytes
-// apart, either float32 or the activation blocks of the weight format (quant/activations.hpp).
+// apart, either float32 or activation blocks (quant/activations.hpp).
 // `k` (elements of a row) is a whole number of weight blocks. y is indexed by the absolute row.
 using LinearFn = void (*)(float* y, std::int64_t y_stride, const void* w, std::int64_t row_bytes,
                           const void* x, std::int64_t x_stride, std::int64_t k,
                           std::int64_t row_begin, std::int64_t row_end, std::int64_t num_cols);
 
-// The product of LinearFn for many columns, in bfloat16: each weight decoded to float32 and each
-// column's value rounded to nearest even, subnormals to zero, their products exact and summed in
-// float32. The columns are packed first, once for all matrices that share them.
+// The same product over panels of 16 interleaved rows (panel/layout.hpp), which is what every level
+// but scalar computes with. Columns are packed first, once for all matrices that share them.
+struct PackColumnsArgs {
+  void* y;  // panel_columns_bytes of them, 64-byte aligned
+  const float* x;
+  std::int64_t x_stride;       // values
+  const std::int32_t* source;  // column c is row source[c] of x; null: row c
+  std::int64_t k;
+  std::int64_t num_cols;
+  std::int64_t group_begin, group_end;  // of groups of kGroupColumns columns: those to pack
+};
+constexpr std::int64_t kGroupColumns = 8;
+
+constexpr std::int64_t panel_columns_bytes(quant::ActivationType type, std::int64_t k,
+                                           std::int64_t num_cols) {
+  const std::int64_t step = type == quant::ActivationType::kFloat ? 32 * 4 : 64;
+  return (k + 31) / 32 * step * num_cols;
+}
+
+struct PanelArgs {
+  float* y;
+  std::int64_t y_stride;
+  const void* w;        // panel 0 of the matrix
+  const void* columns;  // packed as the format's activation type
+  std::int64_t k, rows, panel_begin, panel_end, num_cols;
+  void* scratch;  // kPanelScratchBytes, 64-byte aligned, of the calling thread alone
+};
+constexpr std::int64_t kPanelRows = 16;
+// Sums of 32 rows by 512 columns, then 256 weights of 32 rows with their scales.
+constexpr std::int64_t kPanelSumsBytes = 32 * 512 * 4;
+constexpr std::int64_t kPanelScratchBytes = kPanelSumsBytes + 32 * 256 + 8 * 32 * 4 * 4;
+
+constexpr std::int64_t num_panels(std::int64_t rows) {
+  return (rows + kPanelRows - 1) / kPanelRows;
+}
+
+// Null where a level computes from the file's own rows.
+struct PanelFns {
+  std::int64_t (*bytes[quant::kNumFormats])(std::int64_t k);  // of a panel
+  // Up to 16 rows of raw blocks into a panel.
+  void (*pack[quant::kNumFormats])(void* panel, const void* w, std::int64_t row_bytes,
+                                   std::int64_t k, std::int64_t rows);
+  void (*pack_columns[quant::kNumActivationTypes])(const PackColumnsArgs&);
+  void (*multiply[quant::kNumFormats])(const PanelArgs&);
+};
+
+// The product of many columns, in bfloat16: each weight decoded to float32 and each column's value
+// rounded to nearest even, subnormals to zero, their products exact and summed in float32. Weights
+// are panels; columns are packed in tiles of 16.
 //
 // |error| <= sum |w x| * (2^-7 + 2^-16 + (17 k / 16 + 4) * 2^-24), besides what decoding rounds.
 struct PackArgs {
@@ -45,16 +92,15 @@ constexpr std::int64_t kGemmTileColumns = 16;
 struct GemmArgs {
   float* y;
   std::int64_t y_stride;
-  const void* w;
-  std::int64_t row_bytes;
+  const void* w;  // panel 0 of the matrix
   const void* x;  // packed
-  std::int64_t k, row_begin, row_end, num_cols;
+  std::int64_t k, rows, panel_begin, panel_end, num_cols;
   void* scratch;  // GemmFns::scratch_bytes, 64-byte aligned, of the calling thread alone
 };
 
 // Null where a level has no matrix tiles.
 struct GemmFns {
-  std::int64_t min_cols;  // fewer are faster through LinearFn
+  std::int64_t min_cols;  // fewer are faster through PanelFns
   std::int64_t scratch_bytes;
   std::int64_t (*packed_bytes)(std::int64_t k, std::int64_t num_cols);
   void (*pack)(const PackArgs&);
@@ -66,8 +112,9 @@ struct GemmFns {
 // y[0..k) = the decoded weights of one row.
 using DequantizeFn = void (*)(float* y, const void* w, std::int64_t k);
 
-// x[0..k) as activation blocks at y; k is a whole number of them.
-using QuantizeFn = void (*)(void* y, const float* x, std::int64_t k);
+// x[0..k) as k / 32 activation blocks, y_stride blocks apart.
+using QuantizeFn = void (*)(quant::BlockQ8x32* y, std::int64_t y_stride, const float* x,
+                            std::int64_t k);
 
 // y = x / sqrt(mean(x^2) + eps) * weight, for one token; y may alias x.
 using RmsNormFn = void (*)(float* y, const float* x, const float* weight, std::int64_t n,
@@ -133,11 +180,12 @@ using AttendFn = void (*)(const AttendArgs&);
 
 struct Kernels {
   Isa isa;
-  LinearFn linear_quantized[quant::kNumFormats];  // x in the format's activation type
+  LinearFn linear_quantized[quant::kNumFormats];  // x in activation blocks
   LinearFn linear_float[quant::kNumFormats];      // x in float32
+  PanelFns panels;
   GemmFns gemm;
   DequantizeFn dequantize[quant::kNumFormats];
-  QuantizeFn quantize[quant::kNumActivationTypes];
+  QuantizeFn quantize;
   RmsNormFn rms_norm;
   SiluMulFn silu_mul;
   AddFn add;

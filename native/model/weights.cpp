@@ -78,7 +78,9 @@ StoragePtr group_bias(Backend& backend, const WeightMap& weights,
 LinearPtr load_embedding(Backend& backend, const DecoderSpec& spec, const WeightMap& weights) {
   const Tensor parts[] = {
       need(weights, "token_embd.weight", {1, spec.vocab_size, spec.hidden_size})};
-  return backend.prepare(parts);
+  // Without an output matrix of its own a model multiplies with its embedding.
+  const bool tied = !weights.contains("output.weight");
+  return backend.prepare(parts, tied ? WeightUse::kProducts : WeightUse::kTable);
 }
 
 LayerWeights load_layer(Backend& backend, const DecoderSpec& spec, const WeightMap& weights,
@@ -91,7 +93,7 @@ LayerWeights load_layer(Backend& backend, const DecoderSpec& spec, const WeightM
   const Tensor qkv[] = {need(weights, p + "attn_q.weight", {1, spec.q_size(), hidden}),
                         need(weights, p + "attn_k.weight", {1, spec.k_size(), hidden}),
                         need(weights, p + "attn_v.weight", {1, spec.v_size(), hidden})};
-  w.qkv = backend.prepare(qkv);
+  w.qkv = backend.prepare(qkv, WeightUse::kProducts);
   w.qkv_bias = group_bias(backend, weights,
                           {{p + "attn_q.bias", spec.q_size()},
                            {p + "attn_k.bias", spec.k_size()},
@@ -100,7 +102,7 @@ LayerWeights load_layer(Backend& backend, const DecoderSpec& spec, const WeightM
   w.k_norm = optional_vector(backend, weights, p + "attn_k_norm.weight", spec.head_dim);
   const Tensor output[] = {
       need(weights, p + "attn_output.weight", {1, hidden, spec.num_heads * spec.value_dim})};
-  w.attn_output = backend.prepare(output);
+  w.attn_output = backend.prepare(output, WeightUse::kProducts);
   w.attn_output_bias = optional_vector(backend, weights, p + "attn_output.bias", hidden);
 
   w.ffn_norm = vector(backend, weights, p + "ffn_norm.weight", hidden);
@@ -108,13 +110,13 @@ LayerWeights load_layer(Backend& backend, const DecoderSpec& spec, const WeightM
   const std::string suffix = spec.num_experts > 0 ? "_exps.weight" : ".weight";
   if (spec.num_experts > 0) {
     const Tensor router[] = {need(weights, p + "ffn_gate_inp.weight", {1, experts, hidden})};
-    w.router = backend.prepare(router);
+    w.router = backend.prepare(router, WeightUse::kExact);
   }
   const Tensor gate_up[] = {need(weights, p + "ffn_gate" + suffix, {experts, ffn, hidden}),
                             need(weights, p + "ffn_up" + suffix, {experts, ffn, hidden})};
-  w.gate_up = backend.prepare(gate_up);
+  w.gate_up = backend.prepare(gate_up, WeightUse::kProducts);
   const Tensor down[] = {need(weights, p + "ffn_down" + suffix, {experts, hidden, ffn})};
-  w.down = backend.prepare(down);
+  w.down = backend.prepare(down, WeightUse::kProducts);
   if (spec.num_experts == 0) {
     w.gate_up_bias =
         group_bias(backend, weights, {{p + "ffn_gate.bias", ffn}, {p + "ffn_up.bias", ffn}});
@@ -129,7 +131,7 @@ StoragePtr load_output_norm(Backend& backend, const DecoderSpec& spec, const Wei
 
 LinearPtr load_output(Backend& backend, const DecoderSpec& spec, const WeightMap& weights) {
   const Tensor* output = find(weights, "output.weight", {1, spec.vocab_size, spec.hidden_size});
-  return output ? backend.prepare({output, 1}) : nullptr;
+  return output ? backend.prepare({output, 1}, WeightUse::kProducts) : nullptr;
 }
 
 }  // namespace rocmforge

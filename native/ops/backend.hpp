@@ -46,6 +46,12 @@ class LinearWeights {
 };
 using LinearPtr = std::unique_ptr<LinearWeights>;
 
+enum class WeightUse {
+  kProducts,  // linear(), and embed() of a model whose output matrix is its embedding
+  kTable,     // embed() alone
+  kExact,     // products that round nothing but float32: a choice hangs on them (expert routers)
+};
+
 // Keys and values of all layers. The layout is the backend's; callers know block ids only.
 class KvCache {
  public:
@@ -125,7 +131,7 @@ class Backend {
   virtual StoragePtr allocate(std::int64_t bytes) = 0;
   virtual StoragePtr upload(std::span<const float> values) = 0;
   // The parts share cols and num_matrices. May keep pointing at their memory.
-  virtual LinearPtr prepare(std::span<const Tensor> parts) = 0;
+  virtual LinearPtr prepare(std::span<const Tensor> parts, WeightUse use) = 0;
   virtual KvCachePtr create_kv_cache(const DecoderSpec& spec, KvType type, std::int64_t num_blocks,
                                      std::int64_t block_size) = 0;
 

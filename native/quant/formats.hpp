@@ -9,8 +9,8 @@
 namespace rocmforge::quant {
 
 // What a format's integer dot product wants its activations converted to.
-enum class ActivationType : int { kFloat, kQ8x32, kQ8x256 };
-constexpr int kNumActivationTypes = 3;
+enum class ActivationType : int { kFloat, kQ8x32 };
+constexpr int kNumActivationTypes = 2;
 
 enum class Format : int {
 #define RF_FORMAT(name, id, weights, bytes, Block, activation) k##name,

@@ -98,14 +98,14 @@ class StepOutput:
 class Decoder:
     """A model ready to run steps on the CPU: the Decoder protocol of engine/decoder.py.
 
-    `weights` maps GGUF names to (memory, format, (matrices, rows, columns)); the memory is kept
+    `weights` maps GGUF names to (memory, format, (matrices, rows, columns), mapped); the memory is kept
     alive and not copied, but for vectors.
     """
 
     def __init__(
         self,
         spec: DecoderSpec,
-        weights: Mapping[str, tuple[npt.NDArray[Any], str, tuple[int, int, int]]],
+        weights: Mapping[str, tuple[npt.NDArray[Any], str, tuple[int, int, int], bool]],
         *,
         num_threads: int,
         float_activations: bool,

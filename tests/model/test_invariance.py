@@ -29,7 +29,10 @@ MODELS = {
     "mixtral-Q4_0": {"architecture": "llama", "weight_format": "Q4_0", "num_experts": 4},
 }
 MEAN_KL, MAX_KL = 1e-3, 2e-2  # on text the model knows: over all rows of logits, and of one row
-TILES_KL = 2e-3  # of one row of a model of random weights: what bfloat16 may add to 8 bits
+# Of a model of random weights, which amplifies any rounding: half of the rows, nineteen of twenty,
+# all (an expert may be chosen instead of its like). Another answer altogether would be several nats.
+RANDOM_KL = {0.5: 2e-3, 0.95: 2e-2, 1.0: 0.2}
+CLOSE_LOGPROBS = 0.7  # in nats, of a likely token
 CLEAR_MARGIN = 0.3  # in nats, between the two likeliest tokens
 
 
@@ -104,7 +107,7 @@ def test_default_mode_stays_close_to_float_activations() -> None:
         Submit(4, ids[:33], greedy),
     ]
     expected = alone(model, requests, LoadOptions(activations="float"))
-    for how, got in under_random_circumstances(model, "text", 5, requests, LoadOptions()):
+    for how, got in under_random_circumstances(model, "text", 20, requests, LoadOptions()):
         rows = []
         for request in requests:
             (wanted,) = expected[request.request_id]
@@ -119,23 +122,37 @@ def test_default_mode_stays_close_to_float_activations() -> None:
         assert kl.max() < MAX_KL, how
 
 
+def assert_first_logprobs_are_close(wanted: Answer, got: Answer) -> None:
+    """Of the ten likeliest tokens; the drawn one is the first in the list."""
+    for token, logprob in wanted.logprobs[0][1:11]:
+        others = dict(got.logprobs[0])
+        assert token in others
+        assert abs(others[token] - logprob) < CLOSE_LOGPROBS
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", MODELS)
-def test_default_mode_strays_no_further_than_deterministic_mode(tmp_path: Path, name: str) -> None:
-    """Random weights amplify any rounding, so that no absolute bound says much; but tiles are
-    closer to float activations than the 8 bits of deterministic mode are."""
+def test_default_mode_stays_close_under_any_circumstances(tmp_path: Path, name: str) -> None:
     model = write_tiny_model(tmp_path / "model.gguf", **MODELS[name])  # type: ignore[arg-type]
-    requests = [r for r in fixed_requests(VOCAB_SIZE) if r.output == "logits"]
+    requests = fixed_requests(VOCAB_SIZE)
     expected = alone(model, requests, LoadOptions(activations="float"))
-    deterministic = alone(model, requests, LoadOptions(deterministic=True))
     for how, got in under_random_circumstances(
         model, name, NUM_CIRCUMSTANCES, requests, LoadOptions()
     ):
+        rows = []
         for request in requests:
-            (wanted,), (other,) = expected[request.request_id], deterministic[request.request_id]
-            bound = TILES_KL + 2 * divergences(wanted, other, request).max()
+            (wanted,) = expected[request.request_id]
+            assert len(got[request.request_id]) == 1 + how.repeats
             for answer in got[request.request_id]:
-                assert divergences(wanted, answer, request).max() < bound, (how, request)
+                if request.output == "logits":
+                    rows.append(divergences(wanted, answer, request))
+                    continue
+                assert_first_logprobs_are_close(wanted, answer)
+                if request.params is not None and request.params.temperature == 0:
+                    assert_greedy_tokens_agree(wanted, answer)
+        kl = np.concatenate(rows)
+        for share, bound in RANDOM_KL.items():
+            assert np.quantile(kl, share) < bound, how
 
 
 @pytest.mark.skipif(_native.cpu.isa() != "amx", reason="the level in use has no bfloat16 tiles")

@@ -55,10 +55,9 @@ def check(name: str, isa: str, rows: int, cols: int, k: int, *, at_end: bool) ->
     if isa == "amx":
         kernels.Gemm(isa)(name, w, x, out=y)
     if weights > 1:
-        kind = {32: "q8x32", 256: "q8x256"}[weights]
-        blocks = guarded.array(kernels.quantize(kind, np.asarray(x), isa), at_end=at_end)
-        kernels.quantize(kind, x, isa, blocks)
-        kernels.linear(name, w, blocks, isa, "auto", None, y)
+        blocks = kernels.quantize(np.asarray(x), isa)
+        kernels.quantize(x, isa, guarded.array(blocks, at_end=at_end))
+    kernels.linear(name, w, x, isa, "auto", None, y)
 
 
 def main(isa: str) -> None:

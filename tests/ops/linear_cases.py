@@ -33,12 +33,9 @@ SCALE_FIELDS = {
 }
 FLOATS = {"F32": np.float32, "F16": np.float16}
 
-# Bytes of a block that hold quants above an offset: all zero, they decode to -offset.
-OFFSET_QUANTS = {"Q3_K": slice(0, 96), "Q6_K": slice(0, 192)}
-
-ACTIVATIONS = {1: "float", 32: "q8x32", 256: "q8x256"}
-Q8X32 = np.dtype([("d", "<f4"), ("sum", "<i4"), ("qs", "i1", 32)])
-Q8X256 = np.dtype([("d", "<f4"), ("sums", "<i2", 16), ("qs", "i1", 256)])
+Q8 = np.dtype(
+    [("d", "<f4"), ("sums", "<f4", 3), ("offsets", "<i4", 3), ("unused", "<i4"), ("qs", "i1", 32)]
+)
 
 
 class Shape(NamedTuple):
@@ -51,8 +48,8 @@ def block_weights(name: str) -> int:
     return GGML_QUANT_SIZES[GGMLQuantizationType[name]][0]
 
 
-def activation_type(name: str) -> str:
-    return ACTIVATIONS[block_weights(name)]
+def has_float_activations(name: str) -> bool:
+    return block_weights(name) == 1
 
 
 def random_weights(
@@ -88,7 +85,7 @@ def decode(name: str, w: np.ndarray) -> np.ndarray:
 
 
 def magnitude(name: str, w: np.ndarray) -> np.ndarray:
-    """|w| as the kernels' partial sums see it: quant, minimum and offset count separately."""
+    """|w| as the kernels' partial sums see it: quant and minimum count separately."""
     weights = decode(name, w)
     blocks = w.reshape(len(w), -1, GGML_QUANT_SIZES[GGMLQuantizationType[name]][1]).copy()
     if len(SCALE_FIELDS.get(name, ())) == 2:
@@ -96,17 +93,12 @@ def magnitude(name: str, w: np.ndarray) -> np.ndarray:
         blocks[..., offset : offset + 2] = 0
         without_min = decode(name, blocks.reshape(w.shape))
         return np.abs(without_min) + np.abs(weights - without_min)
-    if name in OFFSET_QUANTS:
-        blocks[..., OFFSET_QUANTS[name]] = 0
-        return np.abs(weights) + np.abs(decode(name, blocks.reshape(w.shape)))
     return np.abs(weights)
 
 
-def decode_activations(kind: str, blocks: np.ndarray) -> np.ndarray:
+def decode_activations(blocks: np.ndarray) -> np.ndarray:
     """Columns of activation blocks (cols, bytes) as float64 (cols, k)."""
-    if kind == "float":
-        return blocks.view(np.float32).astype(np.float64)
-    fields = blocks.view(Q8X32 if kind == "q8x32" else Q8X256)
+    fields = blocks.view(Q8)
     values = fields["d"].astype(np.float64)[..., None] * fields["qs"]
     return values.reshape(len(blocks), -1)
 

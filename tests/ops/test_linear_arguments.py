@@ -22,12 +22,9 @@ def test_shapes_of_the_result() -> None:
     ("w", "x", "message"),
     [
         (W[:, :35], X, "rows of 35 bytes, not a whole number of blocks of 18"),
-        (W, X[:, :32].copy(), "rows of 64 weights, which need 256 bytes a column; x has 128"),
-        (W, np.zeros((2, 79), np.uint8), "need 80 bytes a column; x has 79"),
+        (W, X[:, :32].copy(), "rows of 64 weights, x columns of 32 values"),
         (W[0], X, "two dimensions"),
         (W, X[0], "two dimensions"),
-        (W, X.astype(np.float64), "float32 values or the uint8 blocks"),
-        (W, np.zeros((2, 128), np.float32)[:, ::2], "C-contiguous"),
     ],
 )
 def test_operands_that_do_not_fit_are_refused(w: np.ndarray, x: np.ndarray, message: str) -> None:
@@ -62,15 +59,26 @@ def test_bytes_of_partial_blocks_do_not_decode() -> None:
 
 def test_every_format_has_every_kernel_at_every_isa(isa: str) -> None:
     providers = _native.cpu.linear_providers(isa)
-    for kernels in providers.values():
-        assert sorted(kernels) == sorted(FORMATS)
+    for entry, kernels in providers.items():
+        # The scalar level multiplies the file's rows.
+        assert sorted(kernels) == ([] if (entry, isa) == ("panels", "scalar") else sorted(FORMATS))
 
 
 def test_each_isa_brings_its_own_kernels(isa: str) -> None:
     """An overlay that is not installed would pass every other test."""
     own = _native.cpu.linear_providers(isa)
-    for entry in ("linear_quantized", "linear_float"):
-        assert set(own[entry].values()) == {"avx512" if isa == "amx" else isa}
+    wanted = {"scalar": (set(), {"scalar"}), "avx2": ({"avx2"}, {"avx2"})}
+    panels, rows = wanted.get(isa, ({"avx512"}, {"avx2"}))
+    assert set(own["panels"].values()) == panels
+    assert set(own["linear_float"].values()) == rows
+
+
+def test_panels_are_multiplied_in_whole_panels() -> None:
+    w = np.zeros((40, 2 * 18), np.uint8)
+    for rows in ((1, 16), (0, 17)):
+        with pytest.raises(errors.InvalidArgumentError, match="whole panels of 16"):
+            _native.cpu.linear("Q4_0", w, X, rows=rows, isa="avx2")
+    assert _native.cpu.linear("Q4_0", w, X, rows=(16, 40), isa="avx2").shape == (2, 40)
 
 
 def test_read_bandwidth_is_measured_and_refuses_too_little() -> None:

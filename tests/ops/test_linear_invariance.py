@@ -9,7 +9,7 @@ from linear_cases import block_weights, random_weights
 from reference.blocks import FORMATS
 from rocmforge import _native
 
-ROWS = 21
+ROWS = 85  # panels of 16 rows, five whole ones
 MAX_COLS = 70
 
 
@@ -23,6 +23,10 @@ def operands(name: str) -> tuple[np.ndarray, np.ndarray]:
     k = {1: 553, 32: 736, 256: 768}[block_weights(name)]
     rng = np.random.default_rng(len(name))
     return random_weights(rng, name, ROWS, k), rng.normal(size=(MAX_COLS, k)).astype(np.float32)
+
+
+def uses_panels(isa: str, activations: str) -> bool:
+    return isa != "scalar" and activations == "auto"
 
 
 @pytest.mark.parametrize("activations", ["auto", "float"])
@@ -44,7 +48,7 @@ def test_a_row_is_the_same_in_any_split(isa: str, name: str, activations: str, c
     w, x = operands(name)
     x = x[:cols]
     whole = _native.cpu.linear(name, w, x, isa, activations)
-    for width in (1, 2, 3, 4, 5, 7, 8, 11):
+    for width in (16, 32, 48, 64) if uses_panels(isa, activations) else (1, 2, 3, 8, 11, 16):
         y = np.full((cols, ROWS), np.nan, np.float32)
         for begin in range(0, ROWS, width):
             rows = (begin, min(begin + width, ROWS))
@@ -56,8 +60,9 @@ def test_a_row_is_the_same_in_any_split(isa: str, name: str, activations: str, c
 def test_rows_outside_the_range_are_left_alone(isa: str, name: str, activations: str) -> None:
     w, x = operands(name)
     y = np.full((3, ROWS), 7.0, np.float32)
-    _native.cpu.linear(name, w, x[:3], isa, activations, (5, 14), y)
-    assert np.all(y[:, :5] == 7.0)
-    assert np.all(y[:, 14:] == 7.0)
-    assert not np.any(y[:, 5:14] == 7.0)
-    _native.cpu.linear(name, w, x[:3], isa, activations, (8, 8), np.full_like(y, np.nan))
+    _native.cpu.linear(name, w, x[:3], isa, activations, (16, 48), y)
+    assert np.all(y[:, :16] == 7.0)
+    assert np.all(y[:, 48:] == 7.0)
+    assert not np.any(y[:, 16:48] == 7.0)
+    _native.cpu.linear(name, w, x[:3], isa, activations, (16, 16), y)
+    assert np.all(y[:, :16] == 7.0)

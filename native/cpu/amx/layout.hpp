@@ -1,7 +1,7 @@
 // How the columns of a product are packed for the tiles.
 //
 // Columns are bfloat16, k in slabs of 512 (kDepth), columns in blocks of 32, k in tiles of 32:
-//   [slab][block][k tile][one or two tiles of 16 columns][16 pairs of k][16 columns][2 of k].
+//   [slab][block][k tile][one or two tiles of 16 columns][16 columns][32 of k].
 // The last slab is as short as it can be; an odd last tile of columns stands alone in its block.
 // What lies beyond k or beyond the last column is zero.
 #pragma once
@@ -9,7 +9,7 @@
 #include <cstdint>
 
 #include "cpu/amx/tiles.hpp"
-#include "cpu/kernels.hpp"
+#include "cpu/panel/layout.hpp"
 
 namespace rocmforge::cpu {
 namespace {
@@ -19,8 +19,6 @@ constexpr std::int64_t kTileDepth = 32;  // k of a tile
 constexpr std::int64_t kTileColumns = kGemmTileColumns;
 constexpr std::int64_t kBlockColumns = 32;  // two tiles
 
-// Not std::min: an instruction set's unit defines no weak symbols.
-constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 constexpr std::int64_t tiles_of(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
 
 struct PackedLayout {

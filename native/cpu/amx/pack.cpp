@@ -21,28 +21,19 @@ inline __m512i rounded(const float* x, std::int64_t n) {
 
 void pack(const PackArgs& a) {
   const PackedLayout layout(a.k, a.num_cols);
-  alignas(64) char tile[kTileBytes];
   for (std::int64_t t = a.tile_begin; t < a.tile_end; ++t) {
-    const float* columns[kTileColumns];
-    const std::int64_t first = t * kTileColumns;
-    const std::int64_t used = smaller(kTileColumns, a.num_cols - first);
-    for (std::int64_t c = 0; c < used; ++c)
-      columns[c] = a.x + (a.source ? a.source[first + c] : first + c) * a.x_stride;
     const std::int64_t block = t / 2;
-    for (std::int64_t kt = 0; kt < layout.k_tiles; ++kt) {
-      for (std::int64_t c = 0; c < kTileColumns; ++c) {
+    for (std::int64_t c = 0; c < kTileColumns; ++c) {
+      const std::int64_t column = t * kTileColumns + c;
+      const bool present = column < a.num_cols;
+      const float* x =
+          present ? a.x + (a.source ? a.source[column] : column) * a.x_stride : nullptr;
+      for (std::int64_t kt = 0; kt < layout.k_tiles; ++kt) {
+        const std::int64_t slab = kt / (kDepth / kTileDepth), in_slab = kt % (kDepth / kTileDepth);
+        char* to = static_cast<char*>(a.y) + layout.block_offset(slab, block) +
+                   (in_slab * layout.block_tiles(block) + t % 2) * kTileBytes + 64 * c;
         const std::int64_t at = kt * kTileDepth;
-        const __m512i v = c < used ? rounded(columns[c] + at, a.k - at) : _mm512_setzero_si512();
-        _mm512_store_si512(tile + 64 * c, v);
-      }
-      const std::int64_t slab = kt / (kDepth / kTileDepth);
-      const std::int64_t in_slab = kt % (kDepth / kTileDepth);
-      char* to = static_cast<char*>(a.y) + layout.block_offset(slab, block) +
-                 (in_slab * layout.block_tiles(block) + t % 2) * kTileBytes;
-      for (int quarter = 0; quarter < 4; ++quarter) {
-        __m512i pairs[4];
-        tile_columns(pairs, tile, quarter);
-        for (int i = 0; i < 4; ++i) _mm512_store_si512(to + 64 * (4 * quarter + i), pairs[i]);
+        _mm512_store_si512(to, present ? rounded(x + at, a.k - at) : _mm512_setzero_si512());
       }
     }
   }

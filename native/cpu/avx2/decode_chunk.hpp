@@ -2,7 +2,7 @@
 // too.
 #pragma once
 
-#include "cpu/avx2/unpack_q8x256.hpp"
+#include "cpu/avx2/unpack_256.hpp"
 
 namespace rocmforge::cpu {
 namespace {
@@ -33,11 +33,11 @@ inline void decode_chunk(float* y, const quant::BlockBF16* w, std::int64_t n) {
 template <class Block>
 inline void decode_chunk(float* y, const Block* w, std::int64_t n) {
   if constexpr (requires { group_scale(*w, 0); }) {
-    Panel256 p;
+    Unpacked256 p;
     unpack(p, *w);
     decode<Block>(y, p);
   } else {
-    Panel32 p;
+    Unpacked32 p;
     unpack(p, w, n);
     decode<Block>(y, p, n);
   }

@@ -9,7 +9,7 @@
 namespace rocmforge::cpu {
 namespace {
 
-struct alignas(64) Panel {
+struct alignas(64) Decoded {
   float w[kChunk];
 };
 
@@ -20,7 +20,7 @@ inline __m256 load_first(const float* p, std::int64_t n) {
 }
 
 template <int R, int C>
-[[gnu::noinline]] void add_products(__m256* sums, const Panel* panels, const char* x,
+[[gnu::noinline]] void add_products(__m256* sums, const Decoded* rows, const char* x,
                                     std::int64_t x_stride, std::int64_t n) {
   __m256 acc[R][C];
   for_tile<R, C>([&]<int r, int c>() { acc[r][c] = sums[r * kSumStride + c]; });
@@ -31,7 +31,7 @@ template <int R, int C>
       xs[c] = n - i >= 8 ? _mm256_loadu_ps(column) : load_first(column, n - i);
     }
     for (int r = 0; r < R; ++r) {
-      const __m256 w = _mm256_load_ps(panels[r].w + i);
+      const __m256 w = _mm256_load_ps(rows[r].w + i);
       for (int c = 0; c < C; ++c) acc[r][c] = _mm256_fmadd_ps(w, xs[c], acc[r][c]);
     }
   }
@@ -44,18 +44,18 @@ struct Kernel {
   static constexpr int kCols = 3;
   static constexpr std::int64_t kWeightBytes = kChunkBytes<Block>;
   static constexpr std::int64_t kInputBytes = kChunk * sizeof(float);
-  using Panel = cpu::Panel;
+  using Decoded = cpu::Decoded;
   using Sum = __m256;
 
-  static void unpack(Panel& p, const char* w, std::int64_t n) {
+  static void unpack(Decoded& p, const char* w, std::int64_t n) {
     decode_chunk(p.w, reinterpret_cast<const Block*>(w), n);
     for (std::int64_t i = n; i % 8 != 0; ++i) p.w[i] = 0.0f;
   }
 
   template <int R, int C>
-  static void tile(Sum* sums, const Panel* panels, const char* x, std::int64_t x_stride,
+  static void tile(Sum* sums, const Decoded* rows, const char* x, std::int64_t x_stride,
                    std::int64_t n) {
-    add_products<R, C>(sums, panels, x, x_stride, n);
+    add_products<R, C>(sums, rows, x, x_stride, n);
   }
 
   static float total(Sum sum) { return horizontal_sum(sum); }
@@ -70,18 +70,17 @@ void dequantize(float* y, const void* w, std::int64_t k) {
 }
 
 template <class Block>
-void install(Kernels& k, quant::Format format, quant::ActivationType activation) {
+void install(Kernels& k, quant::Format format) {
   const auto i = static_cast<int>(format);
   k.dequantize[i] = dequantize<Block>;
   k.linear_float[i] = linear_tiles<Kernel<Block>>;
-  if (activation == quant::ActivationType::kFloat) k.linear_quantized[i] = k.linear_float[i];
 }
 
 }  // namespace
 
 void install_avx2_linear_float(Kernels& k) {
 #define RF_FORMAT(name, id, weights, bytes, Block, activation) \
-  install<quant::Block>(k, quant::Format::k##name, quant::ActivationType::activation);
+  install<quant::Block>(k, quant::Format::k##name);
 #include "quant/formats.def"
 #undef RF_FORMAT
 }

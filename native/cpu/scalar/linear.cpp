@@ -4,10 +4,10 @@
 // order whatever num_cols is.
 //
 // Rounding of a quantized result over B blocks: the integer dots are exact on every ISA; each block
-// adds at most four roundings (float of the dot, two scales, the sum), so
-// |error| <= (B + 4) * 2^-24 * S with S = sum |w| |x| over the dequantized values, where a min
-// (and, in the SIMD units, the offset of Q3_K and Q6_K) counts apart from the quant it belongs to.
-// Two ISAs differ by no more than the sum of their bounds. The weight's scale is applied first:
+// adds at most a few roundings (float of the dots, their scales, the sum), so
+// |error| <= (B + 8) * 2^-24 * S with B = k / 32 and S = sum |w| |x| over the dequantized values,
+// where a min counts apart from the quant it belongs to. Two ISAs differ by no more than the sum of
+// their bounds. The weight's scale is applied first:
 // with binary16 scales no product overflows before the result does. Float activations: |error| <=
 // (k / 256 + 22) * 2^-24 * sum |w| |x|.
 #include <algorithm>
@@ -20,7 +20,6 @@
 namespace rocmforge::cpu {
 namespace {
 
-using quant::BlockQ8x256;
 using quant::BlockQ8x32;
 
 template <class Block>
@@ -45,10 +44,9 @@ int dot(const std::int8_t* a, const std::int8_t* b, int n) {
   return sum;
 }
 
-// One weight block, unpacked, against one activation block.
+// One weight block, unpacked, against the activation blocks it meets.
 template <class Block>
 struct Unpacked32 {
-  using Activation = BlockQ8x32;
   std::int8_t q[32];
   float d;
   float m = 0.0f;
@@ -62,43 +60,43 @@ struct Unpacked32 {
     if constexpr (requires { b.m; }) m = quant::half_to_float(b.m);
   }
 
-  float operator*(const BlockQ8x32& x) const {
-    const float product = static_cast<float>(dot(q, x.qs, 32)) * d * x.d;
+  float operator()(const BlockQ8x32* x) const {
+    const float product = static_cast<float>(dot(q, x->qs, 32)) * d;
     if constexpr (requires(Block b) { b.m; })
-      return product + static_cast<float>(x.sum) * m * x.d;
+      return (product + x->sums[2] * m) * x->d;
     else
-      return product;
+      return product * x->d;
   }
 };
 
-// The integer sums stay below 2^31: |q| <= 127, |scale| <= 128, so 256 * 127 * 127 * 128 < 2^29.1.
 template <class Block>
 struct Unpacked256 {
-  using Activation = BlockQ8x256;
   static constexpr bool kHasMin = requires(Block b) { b.dmin; };
   std::int8_t q[256];
-  int scales[16];
-  int mins[16];
-  float d;
-  float dmin = 0.0f;
+  float scales[16];
+  float mins[16];
 
-  explicit Unpacked256(const Block& b) : d(quant::half_to_float(b.d)) {
+  explicit Unpacked256(const Block& b) {
     for (int i = 0; i < 256; ++i) q[i] = static_cast<std::int8_t>(quant::quant(b, i));
-    for (int g = 0; g < 16; ++g) scales[g] = quant::group_scale(b, g);
-    if constexpr (kHasMin) {
-      dmin = quant::half_to_float(b.dmin);
-      for (int g = 0; g < 16; ++g) mins[g] = quant::group_min(b, g);
+    for (int g = 0; g < 16; ++g) {
+      scales[g] = quant::half_to_float(b.d) * static_cast<float>(quant::group_scale(b, g));
+      if constexpr (kHasMin)
+        mins[g] = quant::half_to_float(b.dmin) * static_cast<float>(quant::group_min(b, g));
     }
   }
 
-  float operator*(const BlockQ8x256& x) const {
-    int sum = 0;
-    for (int g = 0; g < 16; ++g) sum += scales[g] * dot(q + 16 * g, x.qs + 16 * g, 16);
-    const float product = static_cast<float>(sum) * d * x.d;
-    if constexpr (!kHasMin) return product;
-    int min_sum = 0;
-    for (int g = 0; g < 16; ++g) min_sum += mins[g] * x.sums[g];
-    return product - static_cast<float>(min_sum) * dmin * x.d;
+  float operator()(const BlockQ8x32* x) const {
+    float total = 0.0f;
+    for (int b = 0; b < 8; ++b) {
+      float product = 0.0f;
+      for (int half = 0; half < 2; ++half) {
+        const int g = 2 * b + half;
+        product += static_cast<float>(dot(q + 16 * g, x[b].qs + 16 * half, 16)) * scales[g];
+        if constexpr (kHasMin) product -= x[b].sums[half] * mins[g];
+      }
+      total += product * x[b].d;
+    }
+    return total;
   }
 };
 
@@ -113,8 +111,8 @@ void linear_quantized(float* y, std::int64_t y_stride, const void* w, std::int64
     for (std::int64_t b = 0; b < k / kWeights<Block>; ++b) {
       const Unpacked unpacked(blocks[b]);
       for (std::int64_t c = 0; c < num_cols; ++c)
-        y[c * y_stride + r] +=
-            unpacked * offset_bytes<typename Unpacked::Activation>(x, c * x_stride)[b];
+        y[c * y_stride + r] += unpacked(offset_bytes<BlockQ8x32>(x, c * x_stride) +
+                                        b * (kWeights<Block> / quant::kActivationBlock));
     }
   }
 }
@@ -149,22 +147,19 @@ void linear_float(float* y, std::int64_t y_stride, const void* w, std::int64_t r
   }
 }
 
-template <class Block, quant::ActivationType kActivation>
+template <class Block>
 void install(Kernels& k, quant::Format format) {
   const auto i = static_cast<int>(format);
   k.dequantize[i] = dequantize<Block>;
   k.linear_float[i] = linear_float<Block>;
-  if constexpr (kActivation == quant::ActivationType::kFloat)
-    k.linear_quantized[i] = linear_float<Block>;
-  else
-    k.linear_quantized[i] = linear_quantized<Block>;
+  if constexpr (kWeights<Block> > 1) k.linear_quantized[i] = linear_quantized<Block>;
 }
 
 }  // namespace
 
 void install_scalar_linear(Kernels& k) {
 #define RF_FORMAT(name, id, weights, bytes, Block, activation) \
-  install<quant::Block, quant::ActivationType::activation>(k, quant::Format::k##name);
+  install<quant::Block>(k, quant::Format::k##name);
 #include "quant/formats.def"
 #undef RF_FORMAT
 }

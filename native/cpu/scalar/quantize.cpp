@@ -39,34 +39,21 @@ int sum(const std::int8_t* qs, int n) {
   return s;
 }
 
-void quantize_float(void* y, const float* x, std::int64_t k) {
-  std::memcpy(y, x, static_cast<std::size_t>(k) * sizeof(float));
-}
-
-void quantize_q8x32(void* y, const float* x, std::int64_t k) {
-  auto* blocks = static_cast<quant::BlockQ8x32*>(y);
-  for (std::int64_t b = 0; b < k / 32; ++b) {
-    blocks[b].d = quantize_block(blocks[b].qs, x + 32 * b, 32);
-    blocks[b].sum = sum(blocks[b].qs, 32);
-  }
-}
-
-void quantize_q8x256(void* y, const float* x, std::int64_t k) {
-  auto* blocks = static_cast<quant::BlockQ8x256*>(y);
-  for (std::int64_t b = 0; b < k / 256; ++b) {
-    blocks[b].d = quantize_block(blocks[b].qs, x + 256 * b, 256);
-    for (int g = 0; g < 16; ++g)
-      blocks[b].sums[g] = static_cast<std::int16_t>(sum(blocks[b].qs + 16 * g, 16));
+void quantize(quant::BlockQ8x32* y, std::int64_t y_stride, const float* x, std::int64_t k) {
+  for (; k > 0; k -= 32, x += 32, y += y_stride) {
+    y->d = quantize_block(y->qs, x, 32);
+    const int first = sum(y->qs, 16), last = sum(y->qs + 16, 16);
+    const int sums[3] = {first, last, first + last};
+    for (int i = 0; i < 3; ++i) {
+      y->sums[i] = static_cast<float>(sums[i]);
+      y->offsets[i] = -128 * sums[i];
+    }
+    y->unused = 0;
   }
 }
 
 }  // namespace
 
-void install_scalar_quantize(Kernels& k) {
-  using quant::ActivationType;
-  k.quantize[static_cast<int>(ActivationType::kFloat)] = quantize_float;
-  k.quantize[static_cast<int>(ActivationType::kQ8x32)] = quantize_q8x32;
-  k.quantize[static_cast<int>(ActivationType::kQ8x256)] = quantize_q8x256;
-}
+void install_scalar_quantize(Kernels& k) { k.quantize = quantize; }
 
 }  // namespace rocmforge::cpu

@@ -1,6 +1,7 @@
 """From a path to a model that runs: checked file, sized cache, native decoder.
 
-Matrices stay where the file is mapped; only vectors (norms, biases) are copied, as float32.
+The native decoder copies what it multiplies with into its own layout and gives the file's pages
+back; vectors (norms, biases) become float32.
 """
 
 from __future__ import annotations
@@ -136,17 +137,19 @@ def decoder_spec(config: ModelConfig, inv_freq: npt.NDArray[np.float32]) -> _nat
 
 def _weight(
     file: GGUFFile, spec: TensorSpec
-) -> tuple[npt.NDArray[np.generic], str, tuple[int, int, int]]:
-    """(memory, format, (matrices, rows, columns)), as the native decoder takes it."""
+) -> tuple[npt.NDArray[np.generic], str, tuple[int, int, int], bool]:
+    """(memory, format, (matrices, rows, columns), whether it is the file's), as the native decoder
+    takes it."""
     tensor = file.tensors[spec.name]
     data = file.tensor_data(spec.name)
     if spec.kind == "vector":
         floats = _native.cpu.dequantize(tensor.type.name, data)
-        return floats, "F32", (1, 1, floats.size)
+        return floats, "F32", (1, 1, floats.size), False
     columns, rows, matrices = (*spec.shape, 1)[:3]
-    if data.ctypes.data % 4:  # a file with general.alignment below 4: float rows need more
+    aligned = data.ctypes.data % 4 == 0
+    if not aligned:  # a file with general.alignment below 4: float rows need more
         data = data.copy()
-    return data, tensor.type.name, (matrices, rows, columns)
+    return data, tensor.type.name, (matrices, rows, columns), aligned
 
 
 def _check_device(options: LoadOptions) -> str:

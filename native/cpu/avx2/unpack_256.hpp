@@ -1,12 +1,12 @@
-// K-quants and IQ4_XS, decoded to Panel256. The AVX-512 unit uses this too.
+// K-quants and IQ4_XS, decoded to Unpacked256.
 #pragma once
 
-#include "cpu/avx2/unpack_q8x32.hpp"
+#include "cpu/avx2/unpack_32.hpp"
 
 namespace rocmforge::cpu {
 namespace {
 
-// The three forms of Panel256.
+// The three forms of Unpacked256.
 enum class OffsetKind { kMin, kConstant, kSigned };
 
 template <class Block>
@@ -150,26 +150,12 @@ inline GroupScales group_scales(const quant::BlockIQ4_XS& b) {
   return {twice, _mm256_setzero_si256()};
 }
 
-// Eight copies of each of sixteen int16.
-inline void store_copies(std::int16_t (*to)[8], __m256i v) {
-  const __m256i low = _mm256_permute2x128_si256(v, v, 0x00);
-  const __m256i high = _mm256_permute2x128_si256(v, v, 0x11);
-  const __m256i first_two = _mm256_setr_epi64x(0x0100010001000100, 0x0100010001000100,
-                                               0x0302030203020302, 0x0302030203020302);
-  for (int j = 0; j < 4; ++j) {
-    const __m256i pick = _mm256_add_epi8(first_two, _mm256_set1_epi8(static_cast<char>(4 * j)));
-    store256(to[2 * j], _mm256_shuffle_epi8(low, pick));
-    store256(to[2 * j + 8], _mm256_shuffle_epi8(high, pick));
-  }
-}
-
 template <class Block>
-inline void unpack(Panel256& p, const Block& b) {
+inline void unpack(Unpacked256& p, const Block& b) {
   unpack_quants(p.q, b);
   const GroupScales s = group_scales(b);
-  store_copies(p.scales, s.scales);
+  store256(p.scales, s.scales);
   p.d = _cvtsh_ss(b.d);
-  if constexpr (kOffsetKind<Block> == OffsetKind::kConstant) store256(p.offsets, s.mins);
   if constexpr (kOffsetKind<Block> == OffsetKind::kMin) {
     const __m256 dmin = _mm256_set1_ps(_cvtsh_ss(b.dmin));
     const __m256i low = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(s.mins));
@@ -181,13 +167,13 @@ inline void unpack(Panel256& p, const Block& b) {
 
 // The 256 weights, equal to quant::decode bit by bit.
 template <class Block>
-inline void decode(float* y, const Panel256& p) {
+inline void decode(float* y, const Unpacked256& p) {
   for (int i = 0; i < 256; i += 8) {
     const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p.q + i));
     __m256i q = kOffsetKind<Block> == OffsetKind::kSigned ? _mm256_cvtepi8_epi32(bytes)
                                                           : _mm256_cvtepu8_epi32(bytes);
     q = _mm256_sub_epi32(q, _mm256_set1_epi32(kOffset<Block>));
-    const float scale = p.d * static_cast<float>(p.scales[i / 16][0]);
+    const float scale = p.d * static_cast<float>(p.scales[i / 16]);
     __m256 v = _mm256_mul_ps(_mm256_set1_ps(scale), _mm256_cvtepi32_ps(q));
     if constexpr (kOffsetKind<Block> == OffsetKind::kMin)
       v = _mm256_sub_ps(v, _mm256_set1_ps(p.mins[i / 16]));

@@ -1,9 +1,8 @@
-// What the SIMD linear kernels share: weights decoded into panels, and the loop over tiles.
+// Products with the file's own rows: weights decoded into the cache, and the loop over tiles.
 //
-// A chunk of 256 weights of a few rows is decoded into panels (a few KB, in L1) and used for all
-// columns of the call, so a format is one unpack function and the arithmetic is written once per
-// activation type. Columns go in groups of kMaxCols whose running sums stay in L1 across chunks,
-// row by row of the file's own layout.
+// A chunk of 256 weights of a few rows is decoded (a few KB, in L1) and used for all columns of the
+// call, so a format is one unpack function. Columns go in groups of kMaxCols whose running sums
+// stay in L1 across chunks, row by row of the file's own layout.
 //
 // Every tile shape does the same operations on a (row, column) pair in the same order, lane by
 // lane; that is the invariant of kernels.hpp.
@@ -11,6 +10,7 @@
 
 #include <cstdint>
 
+#include "cpu/unrolled.hpp"
 #include "quant/blocks.hpp"
 
 namespace rocmforge::cpu {
@@ -23,7 +23,7 @@ constexpr std::int64_t kMaxCols = 64;
 constexpr std::int64_t kSumStride = kMaxCols + 1;
 
 // 256 weights of a row in a format with blocks of 32: weight i is d[i / 32] * q[i] + m[i / 32].
-struct alignas(64) Panel32 {
+struct alignas(64) Unpacked32 {
   std::int8_t q[256];
   float d[8];
   float m[8];  // formats with a min only
@@ -31,24 +31,14 @@ struct alignas(64) Panel32 {
 
 // 256 weights of a row of a K-quant. With s = scales[i / 16], weight i is one of
 //   d * s * q[i] - mins[i / 16]         formats with a min: q is unsigned
-//   d * s * (q[i] - kOffset)            q is unsigned, offsets = -kOffset * s
+//   d * s * (q[i] - kOffset)            q is unsigned
 //   d * s * q[i]                        q is signed
-struct alignas(64) Panel256 {
+struct alignas(64) Unpacked256 {
   std::uint8_t q[256];
-  std::int16_t scales[16][8];  // eight copies: one for each pair of products that pmaddwd adds
+  std::int16_t scales[16];
   float mins[16];
-  std::int16_t offsets[16];
   float d;
 };
-
-// Calls f<0>() .. f<kCount - 1>().
-template <int kCount, int kStep = 0, class F>
-inline void unrolled(F f) {
-  if constexpr (kStep < kCount) {
-    f.template operator()<kStep>();
-    unrolled<kCount, kStep + 1>(f);
-  }
-}
 
 // Calls f<r, c>() for every cell of a tile. With constant indices GCC 12 keeps an array of sums in
 // registers throughout; with loops it also stores all of it on entry and exit.
@@ -67,10 +57,10 @@ inline void prefetch(const char* p, std::int64_t bytes) {
 // Kernel supplies
 //   kRows, kCols               the largest tile
 //   kWeightBytes, kInputBytes  size of a chunk of a row and of a column
-//   Panel                      one row's chunk
+//   Decoded                    one row's chunk
 //   Sum                        the vector of partial sums of one (row, column)
-//   unpack(panel, w, n)        decodes the n weights of the chunk at w
-//   tile<R, C>(sums, panels, x, x_stride, n)
+//   unpack(decoded, w, n)       decodes the n weights of the chunk at w
+//   tile<R, C>(sums, decoded, x, x_stride, n)
 //                              adds the products of that chunk for R rows and C columns;
 //                              the sums of a row lie kSumStride apart
 //   total(sum)                 the sum of the lanes
@@ -81,7 +71,7 @@ inline void row_group(float* y, std::int64_t y_stride, const char* w, std::int64
                       const char* x, std::int64_t x_stride, std::int64_t k, std::int64_t cols,
                       bool more_rows) {
   constexpr int kCols = Kernel::kCols;
-  typename Kernel::Panel panels[R];
+  typename Kernel::Decoded decoded[R];
   typename Kernel::Sum sums[R * kSumStride];
   for (int r = 0; r < R; ++r)
     for (std::int64_t c = 0; c < cols; ++c) sums[r * kSumStride + c] = typename Kernel::Sum{};
@@ -89,14 +79,14 @@ inline void row_group(float* y, std::int64_t y_stride, const char* w, std::int64
   auto add_chunk = [&](std::int64_t n) __attribute__((always_inline)) {
     for (int r = 0; r < R; ++r) {
       if (more_rows) prefetch(w + (r + R) * row_bytes, Kernel::kWeightBytes);
-      Kernel::unpack(panels[r], w + r * row_bytes, n);
+      Kernel::unpack(decoded[r], w + r * row_bytes, n);
     }
     const char* x_c = x;
     std::int64_t c = 0;
     for (; c + kCols <= cols; c += kCols, x_c += kCols * x_stride)
-      Kernel::template tile<R, kCols>(sums + c, panels, x_c, x_stride, n);
+      Kernel::template tile<R, kCols>(sums + c, decoded, x_c, x_stride, n);
     for (; c < cols; ++c, x_c += x_stride)
-      Kernel::template tile<R, 1>(sums + c, panels, x_c, x_stride, n);
+      Kernel::template tile<R, 1>(sums + c, decoded, x_c, x_stride, n);
   };
   for (; k >= kChunk; k -= kChunk) {
     add_chunk(kChunk);

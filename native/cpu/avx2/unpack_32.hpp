@@ -1,9 +1,9 @@
-// Formats with blocks of 32 weights, decoded to Panel32. The AVX-512 unit uses this too.
+// Formats with blocks of 32 weights, decoded to Unpacked32.
 #pragma once
 
 #include <immintrin.h>
 
-#include "cpu/linear_panel.hpp"
+#include "cpu/linear_rows.hpp"
 #include "quant/blocks.hpp"
 
 namespace rocmforge::cpu {
@@ -110,14 +110,14 @@ inline __m256 block_mins(const Block* b) {
 
 // Decodes n (a multiple of 32, at most 256) weights; the rest of the panel becomes zero.
 template <class Block>
-inline void unpack(Panel32& p, const Block* b, std::int64_t n) {
+inline void unpack(Unpacked32& p, const Block* b, std::int64_t n) {
   if (n == kChunk) {
     for (int j = 0; j < 8; ++j) store256(p.q + 32 * j, quants(b[j]));
     _mm256_store_ps(p.d, scales(b));
     if constexpr (kHasBlockMin<Block>) _mm256_store_ps(p.m, block_mins(b));
     return;
   }
-  p = Panel32{};
+  p = Unpacked32{};
   for (std::int64_t j = 0; j < n / 32; ++j) {
     store256(p.q + 32 * j, quants(b[j]));
     p.d[j] = scale(b[j]);
@@ -127,7 +127,7 @@ inline void unpack(Panel32& p, const Block* b, std::int64_t n) {
 
 // The same as n floats, equal to quant::decode bit by bit.
 template <class Block>
-inline void decode(float* y, const Panel32& p, std::int64_t n) {
+inline void decode(float* y, const Unpacked32& p, std::int64_t n) {
   for (std::int64_t i = 0; i < n; i += 8) {
     const __m128i q = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p.q + i));
     __m256 v =

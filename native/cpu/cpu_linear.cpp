@@ -1,0 +1,253 @@
+#include "cpu/cpu_linear.hpp"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include "core/error.hpp"
+#include "quant/activations.hpp"
+
+namespace rocmforge::cpu {
+namespace {
+
+// Panels a thread takes at once: few enough that a slow thread holds up little, whole tiles of the
+// kernels, and enough that taking them costs nothing.
+std::int64_t panel_grain(std::int64_t panels, int threads) {
+  return std::clamp<std::int64_t>(panels / (std::int64_t{8} * threads) / 4 * 4, 4, 16);
+}
+
+// Products in tiles expand two panels at a time and keep the sums of 16 in the second-level cache.
+std::int64_t tile_grain(std::int64_t panels, int threads) {
+  return std::clamp<std::int64_t>(panels / (std::int64_t{2} * threads) / 2 * 2, 2, 16);
+}
+
+std::int64_t row_grain(std::int64_t rows, int threads) {
+  return std::clamp<std::int64_t>(rows / (std::int64_t{8} * threads) / 8 * 8, 8, 128);
+}
+
+// Gives back the pages that lie wholly within a tensor of a mapped file; they are read again if
+// somebody looks.
+void release(const Tensor& w) {
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<std::uintptr_t>(w.data);
+  const std::uintptr_t first = (begin + page - 1) / page * page;
+  const std::uintptr_t last = (begin + static_cast<std::uintptr_t>(w.bytes())) / page * page;
+  // Advice only: failure is no error.
+  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
+}  // namespace
+
+CpuWeights::CpuWeights(std::span<const Tensor> tensors, WeightUse use)
+    : exact(use == WeightUse::kExact) {
+  check(!tensors.empty(), ErrorCode::kInternal, "a linear group needs a part");
+  cols_ = tensors[0].cols;
+  num_matrices_ = tensors[0].num_matrices;
+  for (const Tensor& w : tensors) {
+    check(w.cols == cols_ && w.num_matrices == num_matrices_, ErrorCode::kModelFile,
+          "matrices of one group must have the same row length and expert count");
+    const std::int64_t panels = cpu::num_panels(w.rows);
+    parts.push_back({w, rows_, Buffer(), 0, panels, num_panels});
+    num_panels += panels;
+    rows_ += w.rows;
+    bytes_ += w.bytes();
+  }
+}
+
+CpuLinear::CpuLinear(const Kernels& kernels, ThreadPool& pool, bool float_activations,
+                     bool deterministic)
+    : k_(kernels),
+      pool_(pool),
+      float_activations_(float_activations),
+      deterministic_(deterministic) {
+  const std::int64_t bytes = std::max(k_.gemm.scratch_bytes, kPanelScratchBytes);
+  for (int i = 0; i < pool.num_threads(); ++i)  // memory is taken by the first product
+    scratch_.emplace_back(static_cast<std::size_t>(bytes));
+}
+
+LinearPtr CpuLinear::prepare(std::span<const Tensor> tensors, WeightUse use) {
+  auto weights = std::make_unique<CpuWeights>(tensors, use);
+  if (use == WeightUse::kTable || path(*weights, 1) == Path::kRows) return weights;
+  for (CpuWeights::Part& part : weights->parts) {
+    const auto format = static_cast<int>(part.w.format);
+    part.panel_bytes = k_.panels.bytes[format](part.w.cols);
+    const std::int64_t all = part.w.num_matrices * part.num_panels;
+    part.panels = Buffer(static_cast<std::size_t>(all * part.panel_bytes));
+    pool_.parallel_for(all, 4, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t matrix = i / part.num_panels;
+        const std::int64_t row = i % part.num_panels * kPanelRows;
+        k_.panels.pack[format](static_cast<std::byte*>(part.panels.data()) + i * part.panel_bytes,
+                               static_cast<const std::byte*>(part.w.data) +
+                                   matrix * part.w.matrix_bytes() + row * part.w.row_bytes(),
+                               part.w.row_bytes(), part.w.cols,
+                               std::min(kPanelRows, part.w.rows - row));
+      }
+    });
+    if (part.w.mapped) release(part.w);
+  }
+  return weights;
+}
+
+void* CpuLinear::reserve(Buffer& buffer, std::int64_t bytes) {
+  if (buffer.bytes() < static_cast<std::size_t>(bytes))
+    buffer = Buffer(static_cast<std::size_t>(bytes));
+  return buffer.data();
+}
+
+CpuLinear::Path CpuLinear::path(const CpuWeights& w, std::int64_t cols) const {
+  if (w.exact || float_activations_ || !k_.panels.multiply[0]) return Path::kRows;
+  if (k_.gemm.pack && cols >= k_.gemm.min_cols && !deterministic_) return Path::kTiles;
+  return Path::kPanels;
+}
+
+void CpuLinear::pack_tiles(const float* x, const std::int32_t* source, std::int64_t k,
+                           std::int64_t cols) {
+  void* y = reserve(tiles_, k_.gemm.packed_bytes(k, cols));
+  const std::int64_t tiles = (cols + kGemmTileColumns - 1) / kGemmTileColumns;
+  pool_.parallel_for(tiles, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    k_.gemm.pack({y, x, k, source, k, cols, begin, end});
+  });
+}
+
+void CpuLinear::pack_columns(const float* x, const std::int32_t* source, std::int64_t k,
+                             std::int64_t cols, const CpuWeights& user) {
+  bool wanted[quant::kNumActivationTypes] = {};
+  for (const CpuWeights::Part& p : user.parts)
+    wanted[static_cast<int>(quant::info(p.w.format).activation)] = true;
+  for (int type = 0; type < quant::kNumActivationTypes; ++type) {
+    if (!wanted[type]) continue;
+    void* y = reserve(columns_[type],
+                      panel_columns_bytes(static_cast<quant::ActivationType>(type), k, cols));
+    const std::int64_t groups = (cols + kGroupColumns - 1) / kGroupColumns;
+    pool_.parallel_for(groups, 1, [&](std::int64_t begin, std::int64_t end, int) {
+      k_.panels.pack_columns[type]({y, x, k, source, k, cols, begin, end});
+    });
+  }
+}
+
+void CpuLinear::quantize_rows(const float* x, std::int64_t k, std::int64_t rows,
+                              const CpuWeights& user) {
+  const bool wanted = std::any_of(user.parts.begin(), user.parts.end(), [](const auto& p) {
+    return quant::info(p.w.format).activation == quant::ActivationType::kQ8x32;
+  });
+  if (!wanted || float_activations_) return;
+  const std::int64_t blocks = k / quant::kActivationBlock;
+  auto* y = static_cast<quant::BlockQ8x32*>(
+      reserve(quantized_, rows * blocks * static_cast<std::int64_t>(sizeof(quant::BlockQ8x32))));
+  pool_.parallel_for(rows, 4, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t r = begin; r < end; ++r) k_.quantize(y + r * blocks, 1, x + r * k, k);
+  });
+}
+
+void CpuLinear::prepare_activation(const float* x, std::int64_t rows, std::int64_t cols,
+                                   const CpuWeights& user) {
+  const Path way = path(user, rows);
+  // Experts' columns are known when they are multiplied.
+  if (user.num_matrices() > 1 && way != Path::kRows) return;
+  switch (way) {
+    case Path::kTiles:
+      return pack_tiles(x, nullptr, cols, rows);
+    case Path::kPanels:
+      return pack_columns(x, nullptr, cols, rows, user);
+    case Path::kRows:
+      return quantize_rows(x, cols, rows, user);
+  }
+}
+
+void CpuLinear::multiply(float* y, const PreparedActivation& x, const CpuWeights& w) {
+  switch (path(w, x.rows)) {
+    case Path::kTiles:
+      return multiply_tiles(y, w, 0, x.rows);
+    case Path::kPanels:
+      return multiply_panels(y, w, 0, x.rows);
+    case Path::kRows:
+      return multiply_rows(y, x.x, w, 0, nullptr, 0, x.rows);
+  }
+}
+
+void CpuLinear::multiply_expert(float* y, const PreparedActivation& x, const CpuWeights& w,
+                                std::int64_t index, const std::int32_t* source, std::int64_t first,
+                                std::int64_t count) {
+  const float* rows = source ? x.x : x.x + first * x.cols;
+  switch (path(w, count)) {
+    case Path::kTiles:
+      pack_tiles(rows, source, x.cols, count);
+      return multiply_tiles(y, w, index, count);
+    case Path::kPanels:
+      pack_columns(rows, source, x.cols, count, w);
+      return multiply_panels(y, w, index, count);
+    case Path::kRows:
+      return multiply_rows(y, x.x, w, index, source, first, count);
+  }
+}
+
+template <class F>
+void CpuLinear::for_parts(const CpuWeights& w, std::int64_t units, std::int64_t grain,
+                          std::int64_t CpuWeights::Part::* begin, F f) {
+  pool_.parallel_for(units, grain, [&](std::int64_t first, std::int64_t last, int thread) {
+    for (std::size_t i = 0; i < w.parts.size(); ++i) {
+      const CpuWeights::Part& p = w.parts[i];
+      const std::int64_t end = i + 1 < w.parts.size() ? w.parts[i + 1].*begin : units;
+      const std::int64_t from = std::max(first, p.*begin), to = std::min(last, end);
+      if (from < to) f(p, from - p.*begin, to - p.*begin, thread);
+    }
+  });
+}
+
+void CpuLinear::multiply_tiles(float* y, const CpuWeights& w, std::int64_t matrix,
+                               std::int64_t cols) {
+  for_parts(w, w.num_panels, tile_grain(w.num_panels, pool_.num_threads()),
+            &CpuWeights::Part::panel_begin,
+            [&](const CpuWeights::Part& p, std::int64_t first, std::int64_t last, int thread) {
+              k_.gemm.gemm[static_cast<int>(p.w.format)](
+                  {y + p.row_begin, w.rows(), p.matrix(matrix), tiles_.data(), p.w.cols, p.w.rows,
+                   first, last, cols, scratch_[static_cast<std::size_t>(thread)].data()});
+            });
+}
+
+void CpuLinear::multiply_panels(float* y, const CpuWeights& w, std::int64_t matrix,
+                                std::int64_t cols) {
+  for_parts(w, w.num_panels, panel_grain(w.num_panels, pool_.num_threads()),
+            &CpuWeights::Part::panel_begin,
+            [&](const CpuWeights::Part& p, std::int64_t first, std::int64_t last, int thread) {
+              const Buffer& x = columns_[static_cast<int>(quant::info(p.w.format).activation)];
+              k_.panels.multiply[static_cast<int>(p.w.format)](
+                  {y + p.row_begin, w.rows(), p.matrix(matrix), x.data(), p.w.cols, p.w.rows, first,
+                   last, cols, scratch_[static_cast<std::size_t>(thread)].data()});
+            });
+}
+
+void CpuLinear::multiply_rows(float* y, const float* x, const CpuWeights& w, std::int64_t matrix,
+                              const std::int32_t* source, std::int64_t first, std::int64_t cols) {
+  const bool quantizes = !float_activations_ && !w.exact;
+  for (const CpuWeights::Part& p : w.parts) {
+    const bool blocks =
+        quantizes && quant::info(p.w.format).activation == quant::ActivationType::kQ8x32;
+    const std::int64_t stride = blocks ? p.w.cols / quant::kActivationBlock *
+                                             static_cast<std::int64_t>(sizeof(quant::BlockQ8x32))
+                                       : p.w.cols * static_cast<std::int64_t>(sizeof(float));
+    const auto* all = blocks ? static_cast<const std::byte*>(quantized_.data())
+                             : reinterpret_cast<const std::byte*>(x);
+    const std::byte* columns = all + first * stride;
+    if (source) {
+      auto* to = static_cast<std::byte*>(reserve(gathered_, cols * stride));
+      for (std::int64_t i = 0; i < cols; ++i)
+        std::memcpy(to + i * stride, all + source[i] * stride, static_cast<std::size_t>(stride));
+      columns = to;
+    }
+    const auto* rows = static_cast<const std::byte*>(p.w.data) + matrix * p.w.matrix_bytes();
+    const LinearFn linear =
+        (blocks ? k_.linear_quantized : k_.linear_float)[static_cast<int>(p.w.format)];
+    pool_.parallel_for(p.w.rows, row_grain(p.w.rows, pool_.num_threads()),
+                       [&](std::int64_t begin, std::int64_t end, int) {
+                         linear(y + p.row_begin, w.rows(), rows, p.w.row_bytes(), columns, stride,
+                                p.w.cols, begin, end, cols);
+                       });
+  }
+}
+
+}  // namespace rocmforge::cpu

@@ -1,0 +1,91 @@
+// Weight matrices of the CPU and their products: which layout, which kernels, which threads.
+//
+// Matrices are repacked into panels once, at load, in memory of huge pages, and the pages of the
+// file they came from are given back: the model is in memory once. Three ways lead to a product:
+//   tiles   many columns, in bfloat16, where the CPU has matrix tiles and results may differ by
+//   them panels  8-bit activations (or floats, for float weights) rows    the file's own rows:
+//   float activations, exact matrices, and levels without panels
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/buffer.hpp"
+#include "core/thread_pool.hpp"
+#include "cpu/kernels.hpp"
+#include "ops/backend.hpp"
+
+namespace rocmforge::cpu {
+
+class CpuWeights final : public LinearWeights {
+ public:
+  struct Part {
+    Tensor w;  // the file's rows
+    std::int64_t row_begin;
+    Buffer panels;             // of all matrices; empty if products use the rows
+    std::int64_t panel_bytes;  // of one
+    std::int64_t num_panels;   // of a matrix
+    std::int64_t panel_begin;  // of this part within the group
+    const std::byte* matrix(std::int64_t i) const {
+      return static_cast<const std::byte*>(panels.data()) + i * num_panels * panel_bytes;
+    }
+  };
+
+  CpuWeights(std::span<const Tensor> parts, WeightUse use);
+
+  std::vector<Part> parts;
+  std::int64_t num_panels = 0;
+  bool exact;
+};
+
+class CpuLinear {
+ public:
+  CpuLinear(const Kernels& kernels, ThreadPool& pool, bool float_activations, bool deterministic);
+
+  LinearPtr prepare(std::span<const Tensor> parts, WeightUse use);
+
+  // Packs or quantizes rows of x for products with `user`; valid until the next call.
+  void prepare_activation(const float* x, std::int64_t rows, std::int64_t cols,
+                          const CpuWeights& user);
+  // y = x W^T; x as prepared.
+  void multiply(float* y, const PreparedActivation& x, const CpuWeights& w);
+  // The rows of one expert: y = rows source[0..count) of x, or without a source rows first ..
+  // first + count - 1, times matrix `index`.
+  void multiply_expert(float* y, const PreparedActivation& x, const CpuWeights& w,
+                       std::int64_t index, const std::int32_t* source, std::int64_t first,
+                       std::int64_t count);
+
+ private:
+  enum class Path { kTiles, kPanels, kRows };
+  Path path(const CpuWeights& w, std::int64_t cols) const;
+  // Columns are rows source[i] of x, or its first ones.
+  void pack_tiles(const float* x, const std::int32_t* source, std::int64_t k, std::int64_t cols);
+  void pack_columns(const float* x, const std::int32_t* source, std::int64_t k, std::int64_t cols,
+                    const CpuWeights& user);
+  void quantize_rows(const float* x, std::int64_t k, std::int64_t rows, const CpuWeights& user);
+  void multiply_tiles(float* y, const CpuWeights& w, std::int64_t matrix, std::int64_t cols);
+  void multiply_panels(float* y, const CpuWeights& w, std::int64_t matrix, std::int64_t cols);
+  // Columns are rows `source`, or from `first` on.
+  void multiply_rows(float* y, const float* x, const CpuWeights& w, std::int64_t matrix,
+                     const std::int32_t* source, std::int64_t first, std::int64_t cols);
+  // Calls f(part, first, last, thread) for ranges of units of the parts, which begin at
+  // part.*begin.
+  template <class F>
+  void for_parts(const CpuWeights& w, std::int64_t units, std::int64_t grain,
+                 std::int64_t CpuWeights::Part::* begin, F f);
+  // Grows, never shrinks: a step of a size met before allocates nothing.
+  static void* reserve(Buffer& buffer, std::int64_t bytes);
+
+  const Kernels& k_;
+  ThreadPool& pool_;
+  bool float_activations_, deterministic_;
+  Buffer columns_[quant::kNumActivationTypes];  // for panels
+  Buffer quantized_;                            // rows of x as activation blocks
+  Buffer gathered_;                             // one expert's rows
+  Buffer tiles_;                                // columns for tiles
+  std::vector<Buffer> scratch_;                 // per thread
+};
+
+}  // namespace rocmforge::cpu

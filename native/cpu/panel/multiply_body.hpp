@@ -1,0 +1,336 @@
+// Panels times columns with integer dot products, written over the Iv (integer vectors) and Dot of
+// the including ISA unit.
+//
+// A lane is a row of the matrix. Per step and column, with s one of the step's scales of a row:
+//   sum += x.d * (sum over s of  d * s * dot(codes - bias, x.qs)  -  dmin * m * x.sum)
+// in that order, each multiplication by a scale and each addition one rounding (fused
+// multiply-adds), the dots exact. Steps are added one after another. That is all that decides a
+// result, so it is the same for every number of columns, tile shape and level:
+//   |error| <= (k / 32 + 6) * 2^-24 * sum |w| |x| over the dequantized values, where a min counts
+//   apart from the quant it belongs to.
+//
+// Few columns read codes straight from memory, several panels at a time: as many streams keep more
+// reads in flight than one core otherwise has. Many columns share codes expanded to a byte each in
+// the first-level cache.
+//
+// No std:: templates here: what is not inlined becomes a weak symbol with this unit's instructions
+// in it (core/hd.hpp).
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/kernels.hpp"
+#include "cpu/panel/layout.hpp"
+#include "cpu/unrolled.hpp"
+#include "quant/activations.hpp"
+
+namespace rocmforge::cpu {
+namespace {
+
+using quant::BlockQ8x32;
+
+// A unit is a vector of rows, a whole panel or half of one: unit u of a tile is half u % kHalves of
+// panel u / kHalves.
+constexpr int kHalves = static_cast<int>(kPanelRows) / Iv::kLanes;
+constexpr std::int64_t kGroupBytes = 64;  // four weights of 16 rows
+// Units of a tile. Four streams of memory at a time: with one 24 GB/s, with four 37 of 39 (two
+// threads, Xeon with AMX).
+constexpr int kFewUnits = 4, kUnits = 2;
+constexpr int kFewColumns = Iv::kFewColumns;
+// From so many columns on codes are expanded.
+constexpr std::int64_t kExpandColumns = 17;
+constexpr std::int64_t kMaxColumns = 512;  // whose sums are kept at a time, in L2
+
+// The codes of group g of the step at `p`, which points to this unit's lanes.
+template <class P, int g>
+[[gnu::always_inline]] inline Iv::Bytes codes_at(const std::uint8_t* p) {
+  Iv::Bytes codes;
+  if constexpr (P::kLowBits == 8) {
+    return Iv::load(p + g * kGroupBytes);
+  } else {
+    constexpr int kPerPlane = 8 / P::kLowBits;
+    constexpr int kShift = g % kPerPlane * P::kLowBits;
+    codes = Iv::load(p + g / kPerPlane * kGroupBytes);
+    codes = Iv::bits<kShift, (1 << P::kLowBits) - 1>(codes);
+  }
+  if constexpr (P::kHighBits == 1) {
+    const Iv::Bytes high = Iv::load(p + P::kLowBytes);
+    codes = Iv::with_bits<g, P::kLowBits, 1 << P::kLowBits>(codes, high);
+  } else if constexpr (P::kHighBits == 2) {
+    const Iv::Bytes high = Iv::load(p + P::kLowBytes + g / 4 * kGroupBytes);
+    codes = Iv::with_bits<g % 4 * 2, P::kLowBits, 3 << P::kLowBits>(codes, high);
+  }
+  return codes;
+}
+
+// The integers of a table format, with their offset: sixteen bytes.
+template <class P>
+struct Table {
+  std::uint8_t values[16];
+  constexpr Table() : values() {
+    for (int i = 0; i < 16; ++i) values[i] = static_cast<std::uint8_t>(P::value(i) + P::kBias);
+  }
+};
+
+template <class P, int g>
+[[gnu::always_inline]] inline Iv::Bytes integers_at(const std::uint8_t* p) {
+  if constexpr (P::kIsTable) {
+    static constexpr Table<P> kTable;
+    return Iv::look_up(kTable.values, codes_at<P, g>(p));
+  } else {
+    return codes_at<P, g>(p);
+  }
+}
+
+// The scales of a step as the tile wants them: weight = scale * (integer - bias) - min.
+template <class P>
+struct StepScales {
+  Iv::Floats scale[P::kNumScales];
+  Iv::Floats min[P::kHasMin ? P::kNumScales : 1];
+};
+
+// `header` and `step` point to the unit's lanes of the first 16 values there; `half` is the unit's.
+template <class P>
+[[gnu::always_inline]] inline StepScales<P> scales_at(const std::uint8_t* header,
+                                                      const std::uint8_t* step, int half) {
+  StepScales<P> s;
+  const std::uint8_t* p = step + P::kScalesAt + half * Iv::kLanes;
+  if constexpr (P::kScales == PanelScales::kHalf || P::kScales == PanelScales::kHalfAndMin) {
+    p += half * Iv::kLanes;  // two bytes each
+    s.scale[0] = Iv::halves(p);
+    if constexpr (P::kHasMin) s.min[0] = Iv::negated(Iv::halves(p + 2 * kPanelRows));
+  } else if constexpr (P::kScales == PanelScales::kE8M0) {
+    s.scale[0] = Iv::e8m0_halves(p);
+  } else {
+    const std::uint8_t* h = header + 2 * half * Iv::kLanes;
+    const Iv::Floats d = Iv::halves(h);
+    for (int i = 0; i < P::kNumScales; ++i) {
+      if constexpr (P::kScales == PanelScales::kSigned)
+        s.scale[i] = Iv::mul(d, Iv::signed_bytes(p + i * kPanelRows));
+      if constexpr (P::kScales == PanelScales::kBytes)
+        s.scale[i] = Iv::mul(d, Iv::unsigned_bytes(p + i * kPanelRows));
+      if constexpr (P::kScales == PanelScales::kNibbles)
+        s.scale[i] = Iv::mul(d, Iv::low_nibbles(p + i * kPanelRows));
+    }
+    if constexpr (P::kHasMin) {
+      const Iv::Floats dmin = Iv::halves(h + 2 * kPanelRows);
+      for (int i = 0; i < P::kNumScales; ++i) {
+        if constexpr (P::kScales == PanelScales::kBytes)
+          s.min[i] = Iv::mul(dmin, Iv::unsigned_bytes(p + (P::kNumScales + i) * kPanelRows));
+        else
+          s.min[i] = Iv::mul(dmin, Iv::high_nibbles(p + i * kPanelRows));
+      }
+    }
+  }
+  return s;
+}
+
+// sums[c] += one unit's products with the C columns of a step. integers(g) are those of group g.
+template <int kNumScales, bool kHasMin, int kBias, int kMaxCode, int C, class Integers,
+          class Scales>
+[[gnu::always_inline]] inline void add_step(Iv::Floats* sums, const BlockQ8x32* x,
+                                            Integers integers, const Scales& scales) {
+  Iv::Floats scaled[C];
+  unrolled<kNumScales>([&]<int i>() {
+    constexpr int kGroups = 8 / kNumScales;
+    constexpr int kSum = kNumScales == 1 ? 2 : i;
+    Dot<kMaxCode, kGroups> dots[C];
+    unrolled<C>([&]<int c>() { dots[c].template start<kBias>(x[c].offsets[kSum]); });
+    unrolled<kGroups>([&]<int j>() {
+      const Iv::Bytes w = integers.template operator()<i * kGroups + j>();
+      unrolled<C>([&]<int c>() { dots[c].template add<j>(w, x[c].qs + 4 * (i * kGroups + j)); });
+    });
+    unrolled<C>([&]<int c>() {
+      const Iv::Floats dot = Iv::floats(dots[c].finish());
+      if constexpr (i == 0)
+        scaled[c] = Iv::mul(dot, scales.scale[i]);
+      else
+        scaled[c] = Iv::fma(dot, scales.scale[i], scaled[c]);
+    });
+  });
+  unrolled<C>([&]<int c>() {
+    if constexpr (kHasMin)
+      unrolled<kNumScales>([&]<int i>() {
+        scaled[c] = Iv::negated_fma(scales.min[i], Iv::set(x[c].sums + (kNumScales == 1 ? 2 : i)),
+                                    scaled[c]);
+      });
+    sums[c] = Iv::fma(scaled[c], Iv::set(&x[c].d), sums[c]);
+  });
+}
+
+// How far ahead of a step its successor is fetched. The hardware follows four streams by itself
+// unless headers lie between the chunks.
+template <class P>
+constexpr std::int64_t kPrefetch = P::kHasHeader ? P::kChunkBytes : 0;
+
+// A chunk of U units straight from their panels. sums: [U][C]
+template <class P, int U, int C>
+[[gnu::noinline]] void direct_tile(Iv::Floats* sums, const std::uint8_t* const* panels,
+                                   const BlockQ8x32* x, std::int64_t steps) {
+  Iv::Floats s[U][C];
+  unrolled<U>([&]<int u>() { unrolled<C>([&]<int c>() { s[u][c] = sums[u * C + c]; }); });
+  const std::uint8_t* w[U];
+  for (int u = 0; u < U; ++u) w[u] = panels[u];
+  std::int64_t at = P::kHeaderBytes;
+  for (std::int64_t step = 0; step < steps; ++step, x += C, at += P::kStepBytes) {
+    unrolled<U>([&]<int u>() {
+      constexpr int kHalf = u % kHalves;
+      const std::uint8_t* p = w[u] + at;
+      if constexpr (kHalf == 0 && kPrefetch<P> > 0)
+        for (std::int64_t i = 0; i < P::kStepBytes; i += 64)
+          __builtin_prefetch(p + kPrefetch<P> + i, 0, 3);
+      const std::uint8_t* lanes = p + kHalf * 4 * Iv::kLanes;
+      add_step<P::kNumScales, P::kHasMin, P::kBias, P::kMaxCode, C>(
+          s[u], x, [&]<int g>() { return integers_at<P, g>(lanes); }, scales_at<P>(w[u], p, kHalf));
+    });
+  }
+  unrolled<U>([&]<int u>() { unrolled<C>([&]<int c>() { sums[u * C + c] = s[u][c]; }); });
+}
+
+// A chunk of kUnits units with a byte a weight: [step][unit][group][lanes]. Where the instruction
+// set multiplies any byte at the same speed, all formats without mins share one offset.
+template <int kNumScales, bool kHasMin, int kBiasOf, int kMaxCodeOf>
+struct ExpandedChunk {
+  static constexpr int kBias = kBiasOf, kMaxCode = kMaxCodeOf;
+  alignas(64) std::uint8_t integers[kChunkSteps][kUnits][8][4 * Iv::kLanes];
+  struct Scales {
+    Iv::Floats scale[kNumScales];
+    Iv::Floats min[kHasMin ? kNumScales : 1];
+  } scales[kChunkSteps][kUnits];
+};
+template <class P>
+using Expanded =
+    ExpandedChunk<P::kNumScales, P::kHasMin, Iv::kAnyByte && !P::kHasMin ? 128 : P::kBias,
+                  Iv::kAnyByte ? 255 : P::kMaxCode>;
+
+template <class P>
+[[gnu::noinline]] void expand(Expanded<P>& to, const std::uint8_t* const* panels,
+                              std::int64_t steps) {
+  using To = Expanded<P>;
+  for (std::int64_t step = 0; step < steps; ++step) {
+    unrolled<kUnits>([&]<int u>() {
+      constexpr int kHalf = u % kHalves;
+      const std::uint8_t* p = panels[u] + P::kHeaderBytes + step * P::kStepBytes;
+      for (std::int64_t i = 0; kHalf == 0 && i < P::kStepBytes; i += 64)
+        __builtin_prefetch(p + P::kChunkBytes + i, 0, 2);
+      unrolled<8>([&]<int g>() {
+        Iv::Bytes w = integers_at<P, g>(p + kHalf * 4 * Iv::kLanes);
+        if constexpr (To::kBias != P::kBias) w = Iv::add_bytes(w, To::kBias - P::kBias);
+        Iv::store(to.integers[step][u][g], w);
+      });
+      const StepScales<P> s = scales_at<P>(panels[u], p, kHalf);
+      for (int i = 0; i < P::kNumScales; ++i) to.scales[step][u].scale[i] = s.scale[i];
+      if constexpr (P::kHasMin)
+        for (int i = 0; i < P::kNumScales; ++i) to.scales[step][u].min[i] = s.min[i];
+    });
+  }
+}
+
+template <int kNumScales, bool kHasMin, int kBias, int kMaxCode, int C>
+[[gnu::noinline]] void expanded_tile(Iv::Floats* sums,
+                                     const ExpandedChunk<kNumScales, kHasMin, kBias, kMaxCode>& w,
+                                     const BlockQ8x32* x, std::int64_t steps) {
+  Iv::Floats s[kUnits][C];
+  unrolled<kUnits>([&]<int u>() { unrolled<C>([&]<int c>() { s[u][c] = sums[u * C + c]; }); });
+  for (std::int64_t step = 0; step < steps; ++step, x += C) {
+    unrolled<kUnits>([&]<int u>() {
+      const auto& integers = w.integers[step][u];
+      add_step<kNumScales, kHasMin, kBias, kMaxCode, C>(
+          s[u], x, [&]<int g>() { return Iv::load(integers[g]); }, w.scales[step][u]);
+    });
+  }
+  unrolled<kUnits>([&]<int u>() { unrolled<C>([&]<int c>() { sums[u * C + c] = s[u][c]; }); });
+}
+
+// Calls f<C>() with the run-time number of columns of a group, 1 to kGroupColumns.
+template <int C = kGroupColumns, class F>
+[[gnu::always_inline]] inline void with_columns(std::int64_t columns, F f) {
+  if (columns == C)
+    f.template operator()<C>();
+  else if constexpr (C > 1)
+    with_columns<C - 1>(columns, f);
+}
+
+// Of all columns, those that are computed at a time.
+struct ColumnRange {
+  std::int64_t first, count;
+};
+
+// Rows of panels first .. first + count - 1, count <= U / kHalves.
+template <class P, int U>
+inline void multiply_panels(const PanelArgs& a, ColumnRange columns, std::int64_t first,
+                            std::int64_t count) {
+  auto* sums = static_cast<Iv::Floats*>(a.scratch);
+  auto& expanded = *reinterpret_cast<Expanded<P>*>(static_cast<char*>(a.scratch) + kPanelSumsBytes);
+  const std::int64_t steps = a.k / kPanelStep;
+  const bool expands = U == kUnits && columns.count >= kExpandColumns;
+  for (std::int64_t i = 0; i < U * columns.count; ++i) sums[i] = Iv::zero();
+
+  const std::uint8_t* units[U];
+  for (int u = 0; u < U; ++u)  // what is beyond the last panel computes it once more
+    units[u] = static_cast<const std::uint8_t*>(a.w) +
+               (first + smaller(u / kHalves, count - 1)) * P::bytes(a.k);
+  for (std::int64_t chunk = 0; chunk * kChunkSteps < steps; ++chunk) {
+    const std::int64_t n = smaller(kChunkSteps, steps - chunk * kChunkSteps);
+    if constexpr (U == kUnits)
+      if (expands) expand<P>(expanded, units, n);
+    for (std::int64_t c = 0; c < columns.count; c += kGroupColumns) {
+      const auto* x = static_cast<const BlockQ8x32*>(a.columns) +
+                      columns_offset(chunk, columns.first + c, n, a.num_cols);
+      with_columns(smaller(kGroupColumns, columns.count - c), [&]<int C>() {
+        if constexpr (U == kUnits)
+          if (expands)
+            return expanded_tile<P::kNumScales, P::kHasMin, Expanded<P>::kBias,
+                                 Expanded<P>::kMaxCode, C>(sums + U * c, expanded, x, n);
+        if constexpr (U == kUnits || C <= kFewColumns)
+          direct_tile<P, U, C>(sums + U * c, units, x, n);
+      });
+    }
+    for (int u = 0; u < U; ++u) units[u] += P::kChunkBytes;
+  }
+  store_sums<U>(a, columns, first, count);
+}
+
+// sums: [group of columns][U][columns of the group]
+template <int U>
+inline void store_sums(const PanelArgs& a, ColumnRange columns, std::int64_t first,
+                       std::int64_t count) {
+  const auto* sums = static_cast<const Iv::Floats*>(a.scratch);
+  for (std::int64_t c = 0; c < columns.count; c += kGroupColumns) {
+    const std::int64_t group = smaller(kGroupColumns, columns.count - c);
+    for (int u = 0; u < U && u / kHalves < count; ++u) {
+      const std::int64_t row = (first + u / kHalves) * kPanelRows + u % kHalves * Iv::kLanes;
+      if (row >= a.rows) break;
+      for (std::int64_t i = 0; i < group; ++i)
+        Iv::store(a.y + (columns.first + c + i) * a.y_stride + row, sums[U * c + u * group + i],
+                  a.rows - row);
+    }
+  }
+}
+
+// Panels[U](args, columns, first, count) computes up to U units.
+template <class Panels>
+inline void for_panels(const PanelArgs& a, Panels panels) {
+  if (a.num_cols <= kFewColumns) {
+    constexpr int kPanels = kFewUnits / kHalves;
+    for (std::int64_t p = a.panel_begin; p < a.panel_end; p += kPanels)
+      panels.template operator()<kFewUnits>(ColumnRange{0, a.num_cols}, p,
+                                            smaller(kPanels, a.panel_end - p));
+    return;
+  }
+  constexpr int kPanels = kUnits / kHalves;
+  for (std::int64_t c = 0; c < a.num_cols; c += kMaxColumns)
+    for (std::int64_t p = a.panel_begin; p < a.panel_end; p += kPanels)
+      panels.template operator()<kUnits>(ColumnRange{c, smaller(kMaxColumns, a.num_cols - c)}, p,
+                                         smaller(kPanels, a.panel_end - p));
+}
+
+template <class Block>
+void multiply(const PanelArgs& a) {
+  for_panels(a, [&]<int U>(ColumnRange columns, std::int64_t first, std::int64_t count) {
+    multiply_panels<PanelOf<Block>, U>(a, columns, first, count);
+  });
+}
+
+}  // namespace
+}  // namespace rocmforge::cpu
