@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader, quants
+
 from random_models.blocks import FORMATS, random_weights, weight_bytes
 from random_models.shapes import SHAPES, Shape
 from random_models.tensor_types import MIXTURES
 from random_models.writer import model_tensors, write_random_model
-
 from rocmforge import LLM, _native
 
 SMALL = dataclasses.replace(

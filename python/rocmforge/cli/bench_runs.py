@@ -98,14 +98,14 @@ class Bench:
     def run(self, case: Case, repetitions: int, announce: Callable[[str], None]) -> Result:
         """Times `case` after one run that does not count."""
         announce(f"{case.name}: warming up")
-        self._rate(case)
+        self.rate(case)
         rates = []
         for i in range(repetitions):
             announce(f"{case.name}: run {i + 1} of {repetitions}")
-            rates.append(self._rate(case))
-        return Result(case, tuple(rates), self._bytes_per_token(case))
+            rates.append(self.rate(case))
+        return Result(case, tuple(rates), self.bytes_per_token(case))
 
-    def _rate(self, case: Case) -> float:
+    def rate(self, case: Case) -> float:
         """Tokens per second over all sequences of one run."""
         self._clock = clock = _Clock()
         engine = self._engine
@@ -130,7 +130,7 @@ class Bench:
     def _prompt(self, num_tokens: int) -> list[int]:
         return self._random.integers(0, self._model.config.vocab_size, num_tokens).tolist()  # type: ignore[no-any-return]
 
-    def _bytes_per_token(self, case: Case) -> float:
+    def bytes_per_token(self, case: Case) -> float:
         """Weights are read once a step; a decoding sequence reads its whole cache besides."""
         decoder = self._model.decoder
         weights = float(decoder.weight_bytes)

@@ -1,0 +1,1 @@
+"""Two engines on one file, taking turns, each in a process of its own."""
