@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import shutil
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -81,6 +82,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=default_folder(), help="of the models")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    if shutil.which(arguments.peer) is None:
+        parser.error(f"--peer: there is no program {arguments.peer!r}")
     arguments.tests = arguments.tests.split(",")
     if unknown := set(arguments.tests) - {LOADING, *TESTS}:
         parser.error(f"no such tests: {', '.join(sorted(unknown))}")
