@@ -104,6 +104,12 @@ inline __m256i four_activations(const std::int8_t* x) {
   return _mm256_set1_epi32(word);
 }
 
+// In assembly: GCC 12 turns a chain of the intrinsic into a tree and spills it.
+inline __m256i added(__m256i a, __m256i b) {
+  asm("vpaddw %1, %0, %0" : "+x"(a) : "x"(b));
+  return a;
+}
+
 // Products of unsigned bytes are added in pairs to 16 bits, as many of which are summed as cannot
 // overflow: 2 * 127 * kMaxCode each.
 template <int kMaxCode, int kGroups>
@@ -125,8 +131,8 @@ struct Dot {
     const __m256i products = _mm256_maddubs_epi16(w, four_activations(x));
     if constexpr (kGroup % kRun == 0)
       words = products;
-    else  // in assembly: GCC 12 turns a chain of the intrinsic into a tree and spills it
-      asm("vpaddw %1, %0, %0" : "+x"(words) : "x"(products));
+    else
+      words = added(words, products);
     if constexpr (kGroup % kRun == kRun - 1 || kGroup == kGroups - 1)
       sum = _mm256_add_epi32(sum, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
   }

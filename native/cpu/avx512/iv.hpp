@@ -110,7 +110,9 @@ struct Dot {
   }
   template <int kGroup>
   [[gnu::always_inline]] void add(Iv::Bytes w, const std::int8_t* x) {
-    asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*reinterpret_cast<const int*>(x)));
+    Iv::Ints s = sum;  // of a member GCC 12 would make a place in memory
+    asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(s) : "v"(w), "m"(*reinterpret_cast<const int*>(x)));
+    sum = s;
   }
   [[gnu::always_inline]] Iv::Ints finish() const { return sum; }
 };

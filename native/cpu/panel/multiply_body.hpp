@@ -158,10 +158,11 @@ template <int kNumScales, bool kHasMin, int kBias, int kMaxCode, int C, class In
   });
 }
 
-// How far ahead of a step its successor is fetched. The hardware follows four streams by itself
-// unless headers lie between the chunks.
+// How far ahead of a step memory is fetched. The hardware's own prefetcher follows the streams, but
+// starts anew with every panel: one column of Q4_0 reads 85 % of the read bandwidth without, 90 %
+// with this; of Q4_K, whose headers lie between the chunks, 25 and 37 of 39 GB/s.
 template <class P>
-constexpr std::int64_t kPrefetch = P::kHasHeader ? P::kChunkBytes : 0;
+constexpr std::int64_t kPrefetch = P::kChunkBytes / 2;
 
 // A chunk of U units straight from their panels. sums: [U][C]
 template <class P, int U, int C>
