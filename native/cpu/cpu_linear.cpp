@@ -122,10 +122,11 @@ void CpuLinear::pack_columns(const float* x, const std::int32_t* source, std::in
     if (!wanted[type]) continue;
     void* y = reserve(columns_[type],
                       panel_columns_bytes(static_cast<quant::ActivationType>(type), k, cols));
-    const std::int64_t groups = (cols + kGroupColumns - 1) / kGroupColumns;
-    pool_.parallel_for(groups, 1, [&](std::int64_t begin, std::int64_t end, int) {
-      k_.panels.pack_columns[type]({y, x, k, source, k, cols, begin, end});
-    });
+    const std::int64_t group = k_.panels.group(cols);
+    pool_.parallel_for(
+        (cols + group - 1) / group, 1, [&](std::int64_t begin, std::int64_t end, int) {
+          k_.panels.pack_columns[type]({y, x, k, source, k, cols, group, begin, end});
+        });
   }
 }
 
@@ -211,14 +212,15 @@ void CpuLinear::multiply_tiles(float* y, const CpuWeights& w, std::int64_t matri
 
 void CpuLinear::multiply_panels(float* y, const CpuWeights& w, std::int64_t matrix,
                                 std::int64_t cols) {
-  for_parts(w, w.num_panels, panel_grain(w.num_panels, pool_.num_threads()),
-            &CpuWeights::Part::panel_begin,
-            [&](const CpuWeights::Part& p, std::int64_t first, std::int64_t last, int thread) {
-              const Buffer& x = columns_[static_cast<int>(quant::info(p.w.format).activation)];
-              k_.panels.multiply[static_cast<int>(p.w.format)](
-                  {y + p.row_begin, w.rows(), p.matrix(matrix), x.data(), p.w.cols, p.w.rows, first,
-                   last, cols, scratch_[static_cast<std::size_t>(thread)].data()});
-            });
+  for_parts(
+      w, w.num_panels, panel_grain(w.num_panels, pool_.num_threads()),
+      &CpuWeights::Part::panel_begin,
+      [&](const CpuWeights::Part& p, std::int64_t first, std::int64_t last, int thread) {
+        const Buffer& x = columns_[static_cast<int>(quant::info(p.w.format).activation)];
+        k_.panels.multiply[static_cast<int>(p.w.format)](
+            {y + p.row_begin, w.rows(), p.matrix(matrix), x.data(), p.w.cols, p.w.rows, first, last,
+             cols, k_.panels.group(cols), scratch_[static_cast<std::size_t>(thread)].data()});
+      });
 }
 
 void CpuLinear::multiply_rows(float* y, const float* x, const CpuWeights& w, std::int64_t matrix,

@@ -36,9 +36,9 @@ struct PackColumnsArgs {
   const std::int32_t* source;  // column c is row source[c] of x; null: row c
   std::int64_t k;
   std::int64_t num_cols;
-  std::int64_t group_begin, group_end;  // of groups of kGroupColumns columns: those to pack
+  std::int64_t group;                   // columns of a group: PanelFns::group
+  std::int64_t group_begin, group_end;  // those to pack
 };
-constexpr std::int64_t kGroupColumns = 8;
 
 constexpr std::int64_t panel_columns_bytes(quant::ActivationType type, std::int64_t k,
                                            std::int64_t num_cols) {
@@ -52,9 +52,13 @@ struct PanelArgs {
   const void* w;        // panel 0 of the matrix
   const void* columns;  // packed as the format's activation type
   std::int64_t k, rows, panel_begin, panel_end, num_cols;
-  void* scratch;  // kPanelScratchBytes, 64-byte aligned, of the calling thread alone
+  std::int64_t group;  // of the packed columns
+  void* scratch;       // kPanelScratchBytes, 64-byte aligned, of the calling thread alone
 };
 constexpr std::int64_t kPanelRows = 16;
+// Up to so many columns are multiplied with codes as they come from memory, in groups of 8; for
+// more of them codes are expanded first, and the group is what the level's registers hold.
+constexpr std::int64_t kFewGroup = 8, kFewGroups = 2;
 // Sums of 32 rows by 512 columns, then 256 weights of 32 rows with their scales.
 constexpr std::int64_t kPanelSumsBytes = 32 * 512 * 4;
 constexpr std::int64_t kPanelScratchBytes = kPanelSumsBytes + 32 * 256 + 8 * 32 * 4 * 4;
@@ -71,6 +75,12 @@ struct PanelFns {
                                    std::int64_t k, std::int64_t rows);
   void (*pack_columns[quant::kNumActivationTypes])(const PackColumnsArgs&);
   void (*multiply[quant::kNumFormats])(const PanelArgs&);
+  std::int64_t many_group;
+
+  // How columns are to be grouped.
+  std::int64_t group(std::int64_t num_cols) const {
+    return num_cols <= kFewGroups * kFewGroup ? kFewGroup : many_group;
+  }
 };
 
 // The product of many columns, in bfloat16: each weight decoded to float32 and each column's value

@@ -39,11 +39,11 @@ void multiply_panels(const cpu::Kernels& k, int f, const Exact<std::uint8_t>& w,
                      n, std::min(cpu::kPanelRows, rows - p * cpu::kPanelRows));
   const Exact<std::uint8_t> columns(cpu::panel_columns_bytes(type, n, cols));
   const Exact<std::uint8_t> scratch(cpu::kPanelScratchBytes);
+  const std::int64_t group = k.panels.group(cols);
   k.panels.pack_columns[static_cast<int>(type)](
-      {columns.get(), x.get(), n, nullptr, n, cols, 0,
-       (cols + cpu::kGroupColumns - 1) / cpu::kGroupColumns});
-  k.panels.multiply[f](
-      {y.get(), rows, packed.get(), columns.get(), n, rows, 0, panels, cols, scratch.get()});
+      {columns.get(), x.get(), n, nullptr, n, cols, group, 0, (cols + group - 1) / group});
+  k.panels.multiply[f]({y.get(), rows, packed.get(), columns.get(), n, rows, 0, panels, cols, group,
+                        scratch.get()});
   if (!k.gemm.pack) return;
   const Exact<std::uint8_t> tiles(k.gemm.packed_bytes(n, cols));
   const Exact<std::uint8_t> space(k.gemm.scratch_bytes);

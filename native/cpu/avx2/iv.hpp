@@ -14,6 +14,7 @@ struct Iv {
   static constexpr int kLanes = 8;
   static constexpr bool kAnyByte = false;
   static constexpr int kFewColumns = 2;
+  static constexpr int kManyGroup = 4;
   using Bytes = __m256i;
   using Ints = __m256i;
   using Floats = __m256;
@@ -42,6 +43,13 @@ struct Iv {
   }
   static Bytes look_up(const std::uint8_t* table, Bytes codes) {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(sixteen(table)), codes);
+  }
+
+  // Four activations in every lane.
+  static Ints word(const std::int8_t* x) {
+    int word;
+    __builtin_memcpy(&word, x, 4);
+    return _mm256_set1_epi32(word);
   }
 
   static Floats zero() { return _mm256_setzero_ps(); }
@@ -98,12 +106,6 @@ struct Iv {
   }
 };
 
-inline __m256i four_activations(const std::int8_t* x) {
-  int word;
-  __builtin_memcpy(&word, x, 4);
-  return _mm256_set1_epi32(word);
-}
-
 // In assembly: GCC 12 turns a chain of the intrinsic into a tree and spills it.
 inline __m256i added(__m256i a, __m256i b) {
   asm("vpaddw %1, %0, %0" : "+x"(a) : "x"(b));
@@ -111,32 +113,40 @@ inline __m256i added(__m256i a, __m256i b) {
 }
 
 // Products of unsigned bytes are added in pairs to 16 bits, as many of which are summed as cannot
-// overflow: 2 * 127 * kMaxCode each.
+// overflow: 2 * 127 * kMaxCode each. The offset is added last: registers are few.
 template <int kMaxCode, int kGroups>
 struct Dot {
   static constexpr int kRun = 32767 / (2 * 127 * kMaxCode);
   Iv::Ints sum;
   __m256i words;
+  const std::int32_t* offset;  // -128 times the sum of the activations
+  int shift;
 
-  // offset: -128 times the sum of the activations
   template <int kBias>
-  [[gnu::always_inline]] void start(const std::int32_t& offset) {
-    if constexpr (kBias == 0)
-      sum = _mm256_setzero_si256();
-    else
-      sum = _mm256_srai_epi32(_mm256_set1_epi32(offset), 7 - __builtin_ctz(kBias));
+  [[gnu::always_inline]] void start(const std::int32_t& offset_of) {
+    offset = &offset_of;
+    shift = kBias == 0 ? -1 : 7 - __builtin_ctz(kBias | 256);
   }
   template <int kGroup>
-  [[gnu::always_inline]] void add(Iv::Bytes w, const std::int8_t* x) {
-    const __m256i products = _mm256_maddubs_epi16(w, four_activations(x));
+  [[gnu::always_inline]] void add(Iv::Bytes w, Iv::Ints x) {
+    const __m256i products = _mm256_maddubs_epi16(w, x);
     if constexpr (kGroup % kRun == 0)
       words = products;
     else
       words = added(words, products);
-    if constexpr (kGroup % kRun == kRun - 1 || kGroup == kGroups - 1)
-      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+    if constexpr (kGroup % kRun == kRun - 1 || kGroup == kGroups - 1) {
+      const __m256i pairs = _mm256_madd_epi16(words, _mm256_set1_epi16(1));
+      sum = kGroup < kRun ? pairs : _mm256_add_epi32(sum, pairs);
+    }
   }
-  [[gnu::always_inline]] Iv::Ints finish() const { return sum; }
+  template <int kGroup>
+  [[gnu::always_inline]] void add_at(Iv::Bytes w, const std::int8_t* x) {
+    add<kGroup>(w, Iv::word(x));
+  }
+  [[gnu::always_inline]] Iv::Ints finish() const {
+    if (shift < 0) return sum;
+    return _mm256_add_epi32(sum, _mm256_srai_epi32(_mm256_set1_epi32(*offset), shift));
+  }
 };
 
 // Of bytes stored with an offset of 128: their magnitude (at most 128) times activations with their
@@ -151,11 +161,15 @@ struct Dot<255, kGroups> {
     sum = _mm256_setzero_si256();
   }
   template <int kGroup>
-  [[gnu::always_inline]] void add(Iv::Bytes w, const std::int8_t* x) {
+  [[gnu::always_inline]] void add(Iv::Bytes w, Iv::Ints x) {
     const __m256i integers = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
-    const __m256i products = _mm256_maddubs_epi16(_mm256_abs_epi8(integers),
-                                                  _mm256_sign_epi8(four_activations(x), integers));
+    const __m256i products =
+        _mm256_maddubs_epi16(_mm256_abs_epi8(integers), _mm256_sign_epi8(x, integers));
     sum = _mm256_add_epi32(sum, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
+  }
+  template <int kGroup>
+  [[gnu::always_inline]] void add_at(Iv::Bytes w, const std::int8_t* x) {
+    add<kGroup>(w, Iv::word(x));
   }
   [[gnu::always_inline]] Iv::Ints finish() const { return sum; }
 };

@@ -14,6 +14,7 @@ struct Iv {
   static constexpr int kLanes = 16;
   static constexpr bool kAnyByte = true;
   static constexpr int kFewColumns = 4;
+  static constexpr int kManyGroup = 6;  // times two units: 12 sums of integers, 12 of floats
   using Bytes = __m512i;
   using Ints = __m512i;
   using Floats = __m512;
@@ -40,6 +41,11 @@ struct Iv {
   static Bytes look_up(const std::uint8_t* table, Bytes codes) {
     const __m128i t = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), codes);
+  }
+
+  // Four activations in every lane.
+  static Ints word(const std::int8_t* x) {
+    return _mm512_set1_epi32(*reinterpret_cast<const int*>(x));
   }
 
   static Floats zero() { return _mm512_setzero_ps(); }
@@ -109,8 +115,14 @@ struct Dot {
       sum = _mm512_srai_epi32(_mm512_set1_epi32(offset), 7 - __builtin_ctz(kBias));
   }
   template <int kGroup>
-  [[gnu::always_inline]] void add(Iv::Bytes w, const std::int8_t* x) {
+  [[gnu::always_inline]] void add(Iv::Bytes w, Iv::Ints x) {
     Iv::Ints s = sum;  // of a member GCC 12 would make a place in memory
+    asm("vpdpbusd %2, %1, %0" : "+v"(s) : "v"(w), "v"(x));
+    sum = s;
+  }
+  template <int kGroup>
+  [[gnu::always_inline]] void add_at(Iv::Bytes w, const std::int8_t* x) {
+    Iv::Ints s = sum;
     asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(s) : "v"(w), "m"(*reinterpret_cast<const int*>(x)));
     sum = s;
   }

@@ -11,8 +11,8 @@ namespace {
 template <class Put>
 inline void for_columns(const PackColumnsArgs& a, std::int64_t steps, Put put) {
   for (std::int64_t group = a.group_begin; group < a.group_end; ++group) {
-    const std::int64_t first = group * kGroupColumns;
-    const std::int64_t columns = smaller(kGroupColumns, a.num_cols - first);
+    const std::int64_t first = group * a.group;
+    const std::int64_t columns = smaller(a.group, a.num_cols - first);
     for (std::int64_t chunk = 0; chunk * kChunkSteps < steps; ++chunk) {
       const std::int64_t n = smaller(kChunkSteps, steps - chunk * kChunkSteps);
       const std::int64_t at = columns_offset(chunk, first, n, a.num_cols);

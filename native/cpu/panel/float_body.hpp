@@ -40,10 +40,10 @@ void multiply_floats(const PanelArgs& a) {
                  (first + smaller(u / kHalves, count - 1)) * P::bytes(a.k);
     for (std::int64_t chunk = 0; chunk * kChunkSteps < steps; ++chunk) {
       const std::int64_t n = smaller(kChunkSteps, steps - chunk * kChunkSteps);
-      for (std::int64_t c = 0; c < columns.count; c += kGroupColumns) {
+      for (std::int64_t c = 0; c < columns.count; c += a.group) {
         const float* x = static_cast<const float*>(a.columns) +
                          columns_offset(chunk, columns.first + c, n, a.num_cols) * kPanelStep;
-        with_columns(smaller(kGroupColumns, columns.count - c), [&]<int C>() {
+        with_columns<kFewGroup>(smaller(a.group, columns.count - c), [&]<int C>() {
           if constexpr (U == kUnits || C <= kFewColumns)
             float_tile<Block, U, C>(sums + U * c, units, x, n * kPanelStep);
         });

@@ -121,7 +121,7 @@ struct PanelOf<quant::BlockIQ4_XS> : PanelLayout<4, 0, 128, PanelScales::kSigned
   static constexpr int value(int code) { return quant::iq4_value(code); }
 };
 
-// Columns are packed in groups of up to kGroupColumns, chunk by chunk: [chunk][group][step][column
+// Columns are packed in groups (PanelFns::group), chunk by chunk: [chunk][group][step][column
 // of the group], an activation block (quant/activations.hpp) each; of a float format [chunk][group]
 // [weight][column of the group], a float each, zeros beyond the row's length.
 // In blocks, or in runs of 32 floats.
