@@ -127,7 +127,7 @@ Floats linear(const std::string& format_name, const Bytes& w, const Floats& x,
         static_cast<std::size_t>(cpu::panel_columns_bytes(info.activation, n, cols)));
     const std::int64_t group = k.panels.group(cols);
     k.panels.pack_columns[static_cast<int>(info.activation)](
-        {columns.data(), x.data(), n, nullptr, n, cols, group, 0, (cols + group - 1) / group});
+        {columns.data(), x.data(), n, nullptr, 0, n, cols, group, 0, (cols + group - 1) / group});
     const Buffer scratch(static_cast<std::size_t>(cpu::kPanelScratchBytes));
     k.panels.multiply[f]({y, rows, packed.data(), columns.data(), n, rows, first / cpu::kPanelRows,
                           cpu::num_panels(last), cols, group, scratch.data()});

@@ -85,7 +85,7 @@ class Gemm {
 
     reserve(columns_, k_.gemm.packed_bytes(n, cols));
     const cpu::PackArgs pack{
-        columns_.data(), x.data(), n, source ? source->data() : nullptr, n, cols, 0, 0};
+        columns_.data(), x.data(), n, source ? source->data() : nullptr, 0, n, cols, 0, 0};
     cpu::GemmArgs args{
         result.mutable_data(), rows, nullptr, columns_.data(), n, rows, 0, 0, cols, nullptr};
     const auto gemm = k_.gemm.gemm[static_cast<int>(format)];

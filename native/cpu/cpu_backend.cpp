@@ -108,6 +108,27 @@ PreparedActivation CpuBackend::prepare_activation(const float* x, std::int64_t r
   return {x, rows, cols};
 }
 
+PreparedActivation CpuBackend::prepare_normed(float* normed, const float* x, const Storage& weight,
+                                              std::int64_t rows, std::int64_t n, float eps,
+                                              const LinearWeights& user) {
+  const bool packed = linear_.prepare_computed(
+      rows, n, cpu_weights(user),
+      [&](float* to, std::int64_t row) { k_.rms_norm(to, x + row * n, weight.floats(), n, eps); });
+  if (packed) return {nullptr, rows, n};
+  return Backend::prepare_normed(normed, x, weight, rows, n, eps, user);
+}
+
+PreparedActivation CpuBackend::prepare_activated(float* activated, const float* x,
+                                                 std::int64_t rows, std::int64_t n,
+                                                 const LinearWeights& user) {
+  const bool packed =
+      linear_.prepare_computed(rows, n, cpu_weights(user), [&](float* to, std::int64_t row) {
+        k_.silu_mul(to, x + row * 2 * n, x + row * 2 * n + n, n);
+      });
+  if (packed) return {nullptr, rows, n};
+  return Backend::prepare_activated(activated, x, rows, n, user);
+}
+
 void CpuBackend::linear(float* y, const PreparedActivation& x, const LinearWeights& w) {
   linear_.multiply(y, x, cpu_weights(w));
 }

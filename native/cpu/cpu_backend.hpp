@@ -41,6 +41,11 @@ class CpuBackend final : public Backend {
                       std::int64_t head_dim, const Storage& weight, float eps) override;
   PreparedActivation prepare_activation(const float* x, std::int64_t rows, std::int64_t cols,
                                         const LinearWeights& user) override;
+  PreparedActivation prepare_normed(float* normed, const float* x, const Storage& weight,
+                                    std::int64_t rows, std::int64_t n, float eps,
+                                    const LinearWeights& user) override;
+  PreparedActivation prepare_activated(float* activated, const float* x, std::int64_t rows,
+                                       std::int64_t n, const LinearWeights& user) override;
   void linear(float* y, const PreparedActivation& x, const LinearWeights& w) override;
   void linear_experts(float* y, const PreparedActivation& x, const LinearWeights& w,
                       const Routing& routing, bool sorted) override;

@@ -66,6 +66,7 @@ CpuLinear::CpuLinear(const Kernels& kernels, ThreadPool& pool, bool float_activa
   const std::int64_t bytes = std::max(k_.gemm.scratch_bytes, kPanelScratchBytes);
   for (int i = 0; i < pool.num_threads(); ++i)  // memory is taken by the first product
     scratch_.emplace_back(static_cast<std::size_t>(bytes));
+  computed_.resize(scratch_.size());
 }
 
 LinearPtr CpuLinear::prepare(std::span<const Tensor> tensors, WeightUse use) {
@@ -104,30 +105,45 @@ CpuLinear::Path CpuLinear::path(const CpuWeights& w, std::int64_t cols) const {
   return Path::kPanels;
 }
 
-void CpuLinear::pack_tiles(const float* x, const std::int32_t* source, std::int64_t k,
-                           std::int64_t cols) {
-  void* y = reserve(tiles_, k_.gemm.packed_bytes(k, cols));
-  const std::int64_t tiles = (cols + kGemmTileColumns - 1) / kGemmTileColumns;
-  pool_.parallel_for(tiles, 1, [&](std::int64_t begin, std::int64_t end, int) {
-    k_.gemm.pack({y, x, k, source, k, cols, begin, end});
-  });
+std::int64_t CpuLinear::pack_unit(Path way, std::int64_t cols) const {
+  return way == Path::kTiles ? kGemmTileColumns : k_.panels.group(cols);
 }
 
-void CpuLinear::pack_columns(const float* x, const std::int32_t* source, std::int64_t k,
-                             std::int64_t cols, const CpuWeights& user) {
+void CpuLinear::reserve_columns(Path way, std::int64_t k, std::int64_t cols,
+                                const CpuWeights& user) {
+  if (way == Path::kTiles) {
+    reserve(tiles_, k_.gemm.packed_bytes(k, cols));
+    return;
+  }
+  for (const CpuWeights::Part& p : user.parts) {
+    const quant::ActivationType type = quant::info(p.w.format).activation;
+    reserve(columns_[static_cast<int>(type)], panel_columns_bytes(type, k, cols));
+  }
+}
+
+void CpuLinear::pack_units(Path way, const float* x, const std::int32_t* source,
+                           std::int64_t x_first, std::int64_t k, std::int64_t cols,
+                           const CpuWeights& user, std::int64_t begin, std::int64_t end) {
+  if (way == Path::kTiles) {
+    k_.gemm.pack({tiles_.data(), x, k, source, x_first, k, cols, begin, end});
+    return;
+  }
   bool wanted[quant::kNumActivationTypes] = {};
   for (const CpuWeights::Part& p : user.parts)
     wanted[static_cast<int>(quant::info(p.w.format).activation)] = true;
-  for (int type = 0; type < quant::kNumActivationTypes; ++type) {
-    if (!wanted[type]) continue;
-    void* y = reserve(columns_[type],
-                      panel_columns_bytes(static_cast<quant::ActivationType>(type), k, cols));
-    const std::int64_t group = k_.panels.group(cols);
-    pool_.parallel_for(
-        (cols + group - 1) / group, 1, [&](std::int64_t begin, std::int64_t end, int) {
-          k_.panels.pack_columns[type]({y, x, k, source, k, cols, group, begin, end});
-        });
-  }
+  for (int type = 0; type < quant::kNumActivationTypes; ++type)
+    if (wanted[type])
+      k_.panels.pack_columns[type]({columns_[type].data(), x, k, source, x_first, k, cols,
+                                    k_.panels.group(cols), begin, end});
+}
+
+void CpuLinear::pack_columns(Path way, const float* x, const std::int32_t* source, std::int64_t k,
+                             std::int64_t cols, const CpuWeights& user) {
+  reserve_columns(way, k, cols, user);
+  const std::int64_t unit = pack_unit(way, cols);
+  pool_.parallel_for((cols + unit - 1) / unit, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    pack_units(way, x, source, 0, k, cols, user, begin, end);
+  });
 }
 
 void CpuLinear::quantize_rows(const float* x, std::int64_t k, std::int64_t rows,
@@ -149,14 +165,8 @@ void CpuLinear::prepare_activation(const float* x, std::int64_t rows, std::int64
   const Path way = path(user, rows);
   // Experts' columns are known when they are multiplied.
   if (user.num_matrices() > 1 && way != Path::kRows) return;
-  switch (way) {
-    case Path::kTiles:
-      return pack_tiles(x, nullptr, cols, rows);
-    case Path::kPanels:
-      return pack_columns(x, nullptr, cols, rows, user);
-    case Path::kRows:
-      return quantize_rows(x, cols, rows, user);
-  }
+  if (way == Path::kRows) return quantize_rows(x, cols, rows, user);
+  pack_columns(way, x, nullptr, cols, rows, user);
 }
 
 void CpuLinear::multiply(float* y, const PreparedActivation& x, const CpuWeights& w) {
@@ -174,16 +184,13 @@ void CpuLinear::multiply_expert(float* y, const PreparedActivation& x, const Cpu
                                 std::int64_t index, const std::int32_t* source, std::int64_t first,
                                 std::int64_t count) {
   const float* rows = source ? x.x : x.x + first * x.cols;
-  switch (path(w, count)) {
-    case Path::kTiles:
-      pack_tiles(rows, source, x.cols, count);
-      return multiply_tiles(y, w, index, count);
-    case Path::kPanels:
-      pack_columns(rows, source, x.cols, count, w);
-      return multiply_panels(y, w, index, count);
-    case Path::kRows:
-      return multiply_rows(y, x.x, w, index, source, first, count);
-  }
+  const Path way = path(w, count);
+  if (way == Path::kRows) return multiply_rows(y, x.x, w, index, source, first, count);
+  pack_columns(way, rows, source, x.cols, count, w);
+  if (way == Path::kTiles)
+    multiply_tiles(y, w, index, count);
+  else
+    multiply_panels(y, w, index, count);
 }
 
 template <class F>

@@ -7,6 +7,7 @@
 //   float activations, exact matrices, and levels without panels
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -49,6 +50,11 @@ class CpuLinear {
   // Packs or quantizes rows of x for products with `user`; valid until the next call.
   void prepare_activation(const float* x, std::int64_t rows, std::int64_t cols,
                           const CpuWeights& user);
+  // The same of rows that fill(to, row) computes, a few at a time where they are packed, so that
+  // they never leave the cache. False, and nothing done, if products with `user` need them in
+  // memory.
+  template <class Fill>
+  bool prepare_computed(std::int64_t rows, std::int64_t cols, const CpuWeights& user, Fill fill);
   // y = x W^T; x as prepared.
   void multiply(float* y, const PreparedActivation& x, const CpuWeights& w);
   // The rows of one expert: y = rows source[0..count) of x, or without a source rows first ..
@@ -60,10 +66,15 @@ class CpuLinear {
  private:
   enum class Path { kTiles, kPanels, kRows };
   Path path(const CpuWeights& w, std::int64_t cols) const;
-  // Columns are rows source[i] of x, or its first ones.
-  void pack_tiles(const float* x, const std::int32_t* source, std::int64_t k, std::int64_t cols);
-  void pack_columns(const float* x, const std::int32_t* source, std::int64_t k, std::int64_t cols,
-                    const CpuWeights& user);
+  // Columns that are packed together: a tile or a group.
+  std::int64_t pack_unit(Path way, std::int64_t cols) const;
+  void reserve_columns(Path way, std::int64_t k, std::int64_t cols, const CpuWeights& user);
+  // Those of units begin .. end - 1: rows source[i] of x, or x itself from column x_first on.
+  void pack_units(Path way, const float* x, const std::int32_t* source, std::int64_t x_first,
+                  std::int64_t k, std::int64_t cols, const CpuWeights& user, std::int64_t begin,
+                  std::int64_t end);
+  void pack_columns(Path way, const float* x, const std::int32_t* source, std::int64_t k,
+                    std::int64_t cols, const CpuWeights& user);
   void quantize_rows(const float* x, std::int64_t k, std::int64_t rows, const CpuWeights& user);
   void multiply_tiles(float* y, const CpuWeights& w, std::int64_t matrix, std::int64_t cols);
   void multiply_panels(float* y, const CpuWeights& w, std::int64_t matrix, std::int64_t cols);
@@ -85,7 +96,30 @@ class CpuLinear {
   Buffer quantized_;                            // rows of x as activation blocks
   Buffer gathered_;                             // one expert's rows
   Buffer tiles_;                                // columns for tiles
+  std::vector<Buffer> computed_;                // rows on their way into columns, per thread
   std::vector<Buffer> scratch_;                 // per thread
 };
+
+template <class Fill>
+bool CpuLinear::prepare_computed(std::int64_t rows, std::int64_t cols, const CpuWeights& user,
+                                 Fill fill) {
+  const Path way = path(user, rows);
+  if (way == Path::kRows || user.num_matrices() > 1) return false;
+  reserve_columns(way, cols, rows, user);
+  const std::int64_t unit = pack_unit(way, rows);
+  const auto bytes = unit * cols * static_cast<std::int64_t>(sizeof(float));
+  for (Buffer& b : computed_) reserve(b, bytes);
+  pool_.parallel_for((rows + unit - 1) / unit, 1,
+                     [&](std::int64_t begin, std::int64_t end, int thread) {
+                       float* x = computed_[static_cast<std::size_t>(thread)].floats();
+                       for (std::int64_t i = begin; i < end; ++i) {
+                         const std::int64_t last = std::min((i + 1) * unit, rows);
+                         for (std::int64_t row = i * unit; row < last; ++row)
+                           fill(x + (row - i * unit) * cols, row);
+                         pack_units(way, x, nullptr, i * unit, cols, rows, user, i, i + 1);
+                       }
+                     });
+  return true;
+}
 
 }  // namespace rocmforge::cpu

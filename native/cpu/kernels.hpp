@@ -33,7 +33,8 @@ struct PackColumnsArgs {
   void* y;  // panel_columns_bytes of them, 64-byte aligned
   const float* x;
   std::int64_t x_stride;       // values
-  const std::int32_t* source;  // column c is row source[c] of x; null: row c
+  const std::int32_t* source;  // column c is row source[c] of x; null: row c - x_first
+  std::int64_t x_first;
   std::int64_t k;
   std::int64_t num_cols;
   std::int64_t group;                   // columns of a group: PanelFns::group
@@ -92,7 +93,8 @@ struct PackArgs {
   void* y;  // GemmFns::packed_bytes of them, 64-byte aligned
   const float* x;
   std::int64_t x_stride;       // values
-  const std::int32_t* source;  // column c is row source[c] of x; null: row c
+  const std::int32_t* source;  // column c is row source[c] of x; null: row c - x_first
+  std::int64_t x_first;
   std::int64_t k;
   std::int64_t num_cols;
   std::int64_t tile_begin, tile_end;  // of tiles of kGemmTileColumns columns: those to pack

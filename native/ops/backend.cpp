@@ -3,17 +3,31 @@
 
 namespace rocmforge {
 
+PreparedActivation Backend::prepare_normed(float* normed, const float* x, const Storage& weight,
+                                           std::int64_t rows, std::int64_t n, float eps,
+                                           const LinearWeights& user) {
+  rms_norm(normed, x, weight, rows, n, eps);
+  return prepare_activation(normed, rows, n, user);
+}
+
+PreparedActivation Backend::prepare_activated(float* activated, const float* x, std::int64_t rows,
+                                              std::int64_t n, const LinearWeights& user) {
+  silu_mul(activated, x, rows, n);
+  return prepare_activation(activated, rows, n, user);
+}
+
 void Backend::qkv(Step& s, const LayerWeights& w) {
   const DecoderSpec& spec = s.spec;
   const std::int64_t tokens = s.batch.num_tokens();
   const std::int64_t stride = spec.qkv_size();
-  float* normed = s.a.normed->floats();
   float* q = s.a.qkv->floats();
   float* k = q + spec.q_size();
   float* v = k + spec.k_size();
 
-  rms_norm(normed, s.a.hidden->floats(), *w.attn_norm, tokens, spec.hidden_size, spec.norm_eps);
-  linear(q, prepare_activation(normed, tokens, spec.hidden_size, *w.qkv), *w.qkv);
+  linear(q,
+         prepare_normed(s.a.normed->floats(), s.a.hidden->floats(), *w.attn_norm, tokens,
+                        spec.hidden_size, spec.norm_eps, *w.qkv),
+         *w.qkv);
   if (w.qkv_bias) add_bias(q, *w.qkv_bias, tokens, stride);
   if (w.q_norm)
     rms_norm_heads(q, tokens, stride, spec.num_heads, spec.head_dim, *w.q_norm, spec.norm_eps);
@@ -44,34 +58,34 @@ void Backend::gate_up(Step& s, const LayerWeights& w) {
   float* normed = s.a.normed->floats();
   float* gate_up = s.a.gate_up->floats();
 
-  rms_norm(normed, s.a.hidden->floats(), *w.ffn_norm, tokens, spec.hidden_size, spec.norm_eps);
-  std::int64_t rows = tokens;
-  if (w.router) {
-    float* scores = s.a.router_logits->floats();
-    linear(scores, prepare_activation(normed, tokens, spec.hidden_size, *w.router), *w.router);
-    route(s.a.routing, scores, tokens, spec.num_experts, spec.num_experts_used);
-    linear_experts(gate_up, prepare_activation(normed, tokens, spec.hidden_size, *w.gate_up),
-                   *w.gate_up, s.a.routing, /*sorted=*/false);
-    rows = tokens * spec.num_experts_used;
-  } else {
-    linear(gate_up, prepare_activation(normed, tokens, spec.hidden_size, *w.gate_up), *w.gate_up);
+  if (!w.router) {
+    linear(gate_up,
+           prepare_normed(normed, s.a.hidden->floats(), *w.ffn_norm, tokens, spec.hidden_size,
+                          spec.norm_eps, *w.gate_up),
+           *w.gate_up);
     if (w.gate_up_bias) add_bias(gate_up, *w.gate_up_bias, tokens, 2 * spec.ffn_size);
+    return;
   }
-  silu_mul(s.a.activated->floats(), gate_up, rows, spec.ffn_size);
+  rms_norm(normed, s.a.hidden->floats(), *w.ffn_norm, tokens, spec.hidden_size, spec.norm_eps);
+  float* scores = s.a.router_logits->floats();
+  linear(scores, prepare_activation(normed, tokens, spec.hidden_size, *w.router), *w.router);
+  route(s.a.routing, scores, tokens, spec.num_experts, spec.num_experts_used);
+  linear_experts(gate_up, prepare_activation(normed, tokens, spec.hidden_size, *w.gate_up),
+                 *w.gate_up, s.a.routing, /*sorted=*/false);
 }
 
 void Backend::down(Step& s, const LayerWeights& w) {
   const DecoderSpec& spec = s.spec;
   const std::int64_t tokens = s.batch.num_tokens();
-  const float* x = s.a.activated->floats();
+  const std::int64_t rows = w.router ? tokens * spec.num_experts_used : tokens;
+  const PreparedActivation x = prepare_activated(s.a.activated->floats(), s.a.gate_up->floats(),
+                                                 rows, spec.ffn_size, *w.down);
   float* y = s.a.projected->floats();
   if (w.router) {
-    const std::int64_t rows = tokens * spec.num_experts_used;
-    linear_experts(y, prepare_activation(x, rows, spec.ffn_size, *w.down), *w.down, s.a.routing,
-                   /*sorted=*/true);
+    linear_experts(y, x, *w.down, s.a.routing, /*sorted=*/true);
     combine(s.a.hidden->floats(), y, s.a.routing, tokens, spec.hidden_size);
   } else {
-    linear(y, prepare_activation(x, tokens, spec.ffn_size, *w.down), *w.down);
+    linear(y, x, *w.down);
     if (w.down_bias) add_bias(y, *w.down_bias, tokens, spec.hidden_size);
     add(s.a.hidden->floats(), y, tokens * spec.hidden_size);
   }

@@ -141,8 +141,8 @@ class Backend {
   virtual void qkv(Step& s, const LayerWeights& w);     // norm, projections, bias, norms, rope, KV
   virtual void attend(Step& s, const LayerWeights& w);  // attended = attention(q, cache)
   virtual void attn_output(Step& s, const LayerWeights& w);  // hidden += projection
-  virtual void gate_up(Step& s, const LayerWeights& w);      // norm, projections, activation
-  virtual void down(Step& s, const LayerWeights& w);         // hidden += projection
+  virtual void gate_up(Step& s, const LayerWeights& w);      // norm, projections
+  virtual void down(Step& s, const LayerWeights& w);         // activation, hidden += projection
   virtual void head(Step& s, const Storage& norm);  // head_normed = norm(hidden[logit_rows])
   virtual void output(Activations& a, std::int64_t rows, const LinearWeights& w);  // logits
 
@@ -156,6 +156,13 @@ class Backend {
   // Readies x for every user of the group; valid until the next prepare_activation().
   virtual PreparedActivation prepare_activation(const float* x, std::int64_t rows,
                                                 std::int64_t cols, const LinearWeights& user) = 0;
+  // prepare_activation() of rms_norm(x); `normed` is memory for it that may stay unused.
+  virtual PreparedActivation prepare_normed(float* normed, const float* x, const Storage& weight,
+                                            std::int64_t rows, std::int64_t n, float eps,
+                                            const LinearWeights& user);
+  // prepare_activation() of silu_mul(x); `activated` likewise.
+  virtual PreparedActivation prepare_activated(float* activated, const float* x, std::int64_t rows,
+                                               std::int64_t n, const LinearWeights& user);
   virtual void linear(float* y, const PreparedActivation& x, const LinearWeights& w) = 0;
   // Slot i of y = matrix e(i) @ x[row(i)], with row(i) = slot_token[i], or i if `sorted`.
   virtual void linear_experts(float* y, const PreparedActivation& x, const LinearWeights& w,

@@ -41,13 +41,13 @@ void multiply_panels(const cpu::Kernels& k, int f, const Exact<std::uint8_t>& w,
   const Exact<std::uint8_t> scratch(cpu::kPanelScratchBytes);
   const std::int64_t group = k.panels.group(cols);
   k.panels.pack_columns[static_cast<int>(type)](
-      {columns.get(), x.get(), n, nullptr, n, cols, group, 0, (cols + group - 1) / group});
+      {columns.get(), x.get(), n, nullptr, 0, n, cols, group, 0, (cols + group - 1) / group});
   k.panels.multiply[f]({y.get(), rows, packed.get(), columns.get(), n, rows, 0, panels, cols, group,
                         scratch.get()});
   if (!k.gemm.pack) return;
   const Exact<std::uint8_t> tiles(k.gemm.packed_bytes(n, cols));
   const Exact<std::uint8_t> space(k.gemm.scratch_bytes);
-  k.gemm.pack({tiles.get(), x.get(), n, nullptr, n, cols, 0,
+  k.gemm.pack({tiles.get(), x.get(), n, nullptr, 0, n, cols, 0,
                (cols + cpu::kGemmTileColumns - 1) / cpu::kGemmTileColumns});
   k.gemm.gemm[f]({y.get(), rows, packed.get(), tiles.get(), n, rows, 0, panels, cols, space.get()});
 }

@@ -17,7 +17,7 @@ inline void for_columns(const PackColumnsArgs& a, std::int64_t steps, Put put) {
       const std::int64_t n = smaller(kChunkSteps, steps - chunk * kChunkSteps);
       const std::int64_t at = columns_offset(chunk, first, n, a.num_cols);
       for (std::int64_t c = 0; c < columns; ++c) {
-        const std::int64_t row = a.source ? a.source[first + c] : first + c;
+        const std::int64_t row = a.source ? a.source[first + c] : first + c - a.x_first;
         put(a.x + row * a.x_stride + chunk * kPanelChunk, at, chunk, n, c, columns);
       }
     }
