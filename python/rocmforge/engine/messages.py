@@ -12,7 +12,9 @@ import numpy.typing as npt
 from rocmforge.engine.request import FinishReason, OutputKind
 
 if TYPE_CHECKING:
+    from rocmforge.engine.config import EngineConfig
     from rocmforge.engine.sampling import SamplingParams
+    from rocmforge.engine.stats import EngineStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +77,49 @@ class Finished:
 
 
 Event = TokenEvent | RowsEvent | Finished
+
+
+# What follows passes only between an engine in a process of its own and the one that started it.
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first message to the engine's process."""
+
+    model: str | None  # path of a GGUF file; None for the embedded model
+    config: EngineConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model runs, and requests are taken."""
+
+    name: str
+    placement: list[tuple[str, str, str]]  # (part, device, reason)
+    load_s: float
+    max_model_len: int
+    vocab_size: int  # width of the logits
+    hidden_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The request is queued. One that is refused gets Finished, with the error, instead."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Sent every HEARTBEAT_S, whatever else is."""
+
+    stats: EngineStats
+    rss_bytes: int  # resident memory of the engine's process
+
+
+Message = Submit | Cancel | Start | Loaded | LoadFailed | Accepted | Heartbeat | Event

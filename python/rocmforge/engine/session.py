@@ -48,8 +48,8 @@ class Session:
         self.device = "+".join(dict.fromkeys(placed.device for placed in placement))
         self.load_s = load_s
         self.max_model_len = decoder.max_model_len
-        self._vocab_size = decoder.vocab_size
-        self._hidden_size = decoder.hidden_size
+        self.vocab_size = decoder.vocab_size
+        self.hidden_size = decoder.hidden_size
         self.host = EngineHost(
             decoder,
             config.scheduler_config(),
@@ -87,11 +87,11 @@ class Session:
 
     def logits(self, token_ids: Sequence[int]) -> RowsAssembler:
         submit = Submit(self.host.new_id(), token_ids, None, output="logits")
-        return RowsAssembler(submit, self._vocab_size)
+        return RowsAssembler(submit, self.vocab_size)
 
     def hidden(self, text: str) -> RowsAssembler:
         submit = Submit(self.host.new_id(), self.encode(text), None, output="hidden")
-        return RowsAssembler(submit, self._hidden_size)
+        return RowsAssembler(submit, self.hidden_size)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """An empty text becomes the model's begin mark, if it has one."""
@@ -111,7 +111,7 @@ class Session:
 
     def embeddings(self, hidden: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
         """[n, hidden_size]: the mean over the tokens of each of n texts, summed in float64."""
-        means = np.empty((len(hidden), self._hidden_size), np.float32)
+        means = np.empty((len(hidden), self.hidden_size), np.float32)
         for mean, rows in zip(means, hidden, strict=True):
             mean[:] = rows.mean(axis=0, dtype=np.float64)
         return means

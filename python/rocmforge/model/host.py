@@ -38,6 +38,11 @@ def available_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int:
     return available
 
 
+def resident_bytes(statm: Path = Path("/proc/self/statm")) -> int:
+    """Memory of this process that is backed by pages."""
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def _read(path: Path) -> str | None:
     try:
         return path.read_text().strip()
