@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         TextDelta,
     )
     from rocmforge.engine.devices import devices
+    from rocmforge.server import InferenceServer, ServerSettings
     from rocmforge.tokenizer import ChatTemplate, Tokenizer
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "EngineStats",
     "GenerationRequest",
     "InferenceEngine",
+    "InferenceServer",
     "InvalidArgumentError",
     "ModelFileError",
     "OutOfMemoryError",
@@ -62,6 +64,7 @@ __all__ = [
     "SamplingParams",
     "Scheduler",
     "SchedulerConfig",
+    "ServerSettings",
     "TextDelta",
     "Tokenizer",
     "UnavailableError",
@@ -72,7 +75,12 @@ __all__ = [
     "tokenizer",
 ]
 
-_TOKENIZER = frozenset({"ChatTemplate", "Tokenizer"})
+_PACKAGES = {
+    "ChatTemplate": "tokenizer",
+    "InferenceServer": "server",
+    "ServerSettings": "server",
+    "Tokenizer": "tokenizer",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -82,7 +90,7 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         value = importlib.import_module("rocmforge._native").BUILD.version
     elif name in __all__:
-        package = "tokenizer" if name in _TOKENIZER else "engine"
+        package = _PACKAGES.get(name, "engine")
         value = getattr(importlib.import_module(f"rocmforge.{package}"), name)
     else:
         msg = f"module {__name__!r} has no attribute {name!r}"

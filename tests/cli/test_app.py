@@ -25,7 +25,7 @@ from rocmforge.errors import (
 )
 
 ROCMFORGE = [sys.executable, "-m", "rocmforge"]
-LOADING = ["generate", "chat", "bench", "perplexity"]
+LOADING = ["generate", "chat", "bench", "perplexity", "serve"]
 EXPECTED_COMMANDS = [*LOADING, "info", "check", "tokenize", "devices"]
 
 

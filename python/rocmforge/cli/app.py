@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rocmforge.cli import bench, chat, check, devices, generate, info, perplexity, tokenize
+from rocmforge.cli import bench, chat, check, devices, generate, info, perplexity, serve, tokenize
 from rocmforge.cli.command import CarriedError, command
 from rocmforge.cli.failures import EXIT_USAGE, one_line
 from rocmforge.cli.terminal import note
@@ -16,6 +16,7 @@ from rocmforge.cli.version import show_version
 COMMANDS: dict[str, Callable[..., None]] = {
     "generate": generate.generate,
     "chat": chat.chat,
+    "serve": serve.serve,
     "info": info.info,
     "check": check.check,
     "tokenize": tokenize.tokenize,

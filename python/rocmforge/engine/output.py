@@ -45,9 +45,16 @@ class TextAssembler:
 
     Tokens that the engine has drawn after the one that completes a stop string are dropped.
     Events go either to add() or, where no delta is wanted, to take(), which is cheaper.
+    `shown_ids` are control tokens whose spelling is part of the text.
     """
 
-    def __init__(self, submit: Submit, params: SamplingParams, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        submit: Submit,
+        params: SamplingParams,
+        tokenizer: Tokenizer,
+        shown_ids: frozenset[int] = frozenset(),
+    ) -> None:
         self.submit = submit
         self.prompt_token_ids = list(submit.prompt_token_ids)
         self.finished: Finished | None = None
@@ -56,7 +63,7 @@ class TextAssembler:
         self._end_ids = frozenset() if params.ignore_eos else submit.stop_token_ids
         self._has_stop_strings = bool(params.stop)
         self._detokenizer = IncrementalDetokenizer(
-            tokenizer, stop=params.stop, prompt_ids=self.prompt_token_ids
+            tokenizer, stop=params.stop, prompt_ids=self.prompt_token_ids, shown_ids=shown_ids
         )
         self._token_ids: list[int] = []
         self._logprobs: list[dict[int, float]] | None = None if params.logprobs is None else []

@@ -184,8 +184,8 @@ class EngineSupervisor:
         error = child.failure or error
         has_loaded = child.loaded.done() and child.loaded.exception() is None
         code = self._reap(child, UnavailableError(f"the engine was lost: {error}"))
-        _logger.error("the engine process is lost: %s (exit code %s)", error, code)
         if has_loaded or self.model is not None:
+            _logger.error("the engine process is lost: %s (exit code %s)", error, code)
             self._task = asyncio.create_task(self._restart(child), name="rocmforge-engine")
 
     async def _restart(self, child: EngineChild) -> None:

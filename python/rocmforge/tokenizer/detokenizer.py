@@ -17,7 +17,8 @@ class IncrementalDetokenizer:
     on the number of stops only.
 
     `prompt_ids` are what the ids continue. A tokenizer that puts a space before a text drops the
-    one of the first token only if the prompt has no text itself.
+    one of the first token only if the prompt has no text itself. `shown_ids` are control tokens
+    that are spelled out, whatever `skip_special` says.
     """
 
     def __init__(
@@ -26,12 +27,14 @@ class IncrementalDetokenizer:
         stop: Sequence[str] = (),
         skip_special: bool = True,
         prompt_ids: Iterable[int] = (),
+        shown_ids: frozenset[int] = frozenset(),
     ) -> None:
         if isinstance(stop, str) or not all(stop):
             msg = f"stop is {stop!r}, not a sequence of strings of at least one character"
             raise InvalidArgumentError(msg)
         self._tokenizer = tokenizer
         self._skip_special = skip_special
+        self._shown_ids = shown_ids
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._drops_space = tokenizer.drops_leading_space and not any(
             tokenizer.output_bytes(id, skip_special) for id in prompt_ids
@@ -42,7 +45,8 @@ class IncrementalDetokenizer:
 
     def push(self, ids: Iterable[int]) -> str:
         """The text that the ids make certain; empty once a stop has been met."""
-        data = b"".join(self._tokenizer.output_bytes(id, self._skip_special) for id in ids)
+        skip, shown = self._skip_special, self._shown_ids
+        data = b"".join(self._tokenizer.output_bytes(i, skip and i not in shown) for i in ids)
         if self._drops_space and data:
             data = data.removeprefix(b" ")
             self._drops_space = False

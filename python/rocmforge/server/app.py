@@ -1,0 +1,38 @@
+"""The application: its routes, and what becomes of errors."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from rocmforge.errors import RocmForgeError
+from rocmforge.server import chat, completions, native, operations
+from rocmforge.server.errors import RequestError, error_response
+from rocmforge.server.guard import Guard
+from rocmforge.server.state import ServerState
+
+
+def create_app(state: ServerState) -> Guard:
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.server = state
+    for module in (chat, completions, native, operations):
+        app.include_router(module.router)
+    app.add_exception_handler(RocmForgeError, _failed)
+    app.add_exception_handler(HTTPException, _no_route)
+    return Guard(app, state)
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    return error_response(error)
+
+
+async def _no_route(_: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    what = "method" if error.status_code == 405 else "path"
+    response = error_response(
+        RequestError(f"there is no such {what}", status=error.status_code, code="not_found")
+    )
+    response.headers.update(error.headers or {})
+    return response

@@ -1,0 +1,156 @@
+"""/v1/completions."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from rocmforge.engine.output import TextDelta
+from rocmforge.server.errors import RequestError
+from rocmforge.server.generation import Choice, Generation
+from rocmforge.server.json_body import read_body
+from rocmforge.server.logprobs import CompletionLogprobs
+from rocmforge.server.prompts import encode_prompts
+from rocmforge.server.protocol import CompletionRequest
+from rocmforge.server.state import ServerState
+from rocmforge.server.streaming import DONE, EventStream, event, while_connected
+
+MAX_TOTAL_CHOICES = 64
+DEFAULT_MAX_TOKENS = 16  # OpenAI's
+
+router = APIRouter()
+
+
+@router.post("/v1/completions")
+async def completions(request: Request) -> Response:
+    state: ServerState = request.app.state.server
+    body = await read_body(request, CompletionRequest)
+    answer = await while_connected(request, _start(state, body, request.state.namespace))
+    if body.stream:
+        return EventStream(answer.stream(body, request), answer.close)
+    try:
+        return JSONResponse(await while_connected(request, answer.whole(request)))
+    finally:
+        answer.close()
+
+
+async def _start(state: ServerState, body: CompletionRequest, namespace: str) -> _Answer:
+    state.check_model(body.model)
+    n = body.n or 1
+    prompts = body.prompts()
+    if n * len(prompts) > MAX_TOTAL_CHOICES:
+        msg = f"{len(prompts)} prompts with n={n} are over {MAX_TOTAL_CHOICES} choices"
+        raise RequestError(msg, param="n")
+    if body.best_of not in (None, n):
+        msg = f"best_of is {body.best_of}; it can only be n, {n}: choices are not ranked"
+        raise RequestError(msg, param="best_of")
+    if body.echo and body.logprobs is not None:
+        msg = "logprobs of an echoed prompt are not computed; leave out echo or logprobs"
+        raise RequestError(msg, param="echo")
+    max_tokens = checked_max_tokens(state, body.max_tokens, "max_tokens") or DEFAULT_MAX_TOKENS
+    params = body.sampling_params(max_tokens, body.logprobs)
+    ids = await encode_prompts(state, prompts)
+    generation = await Generation.start(state, ids, params, n, namespace)
+    echoes = [p if isinstance(p, str) else state.tokenizer.decode(p) for p in prompts]
+    if not body.echo:
+        echoes = [""] * len(prompts)
+    return _Answer(state, generation, [text for text in echoes for _ in range(n)], body.logprobs)
+
+
+def checked_max_tokens(state: ServerState, max_tokens: int | None, name: str) -> int | None:
+    """Raises RequestError for more than the context has."""
+    limit = state.model.max_model_len
+    if max_tokens is not None and max_tokens > limit:
+        msg = f"{name} is {max_tokens}; the context has {limit} tokens"
+        raise RequestError(msg, param=name)
+    return max_tokens
+
+
+class _Answer:
+    """One answer to the client, whole or in pieces."""
+
+    def __init__(
+        self, state: ServerState, generation: Generation, echoes: list[str], num_top: int | None
+    ) -> None:
+        self._generation = generation
+        self._echoes = echoes
+        self._logprobs = None
+        if num_top is not None:
+            self._logprobs = [
+                CompletionLogprobs(state.tokenizer, num_top, len(echo)) for echo in echoes
+            ]
+        self._head = {
+            "id": f"cmpl-{secrets.token_hex(12)}",
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": state.model_id,
+        }
+
+    async def whole(self, request: Request) -> dict[str, Any]:
+        choices = [self._piece(choice, None) for choice in self._generation.choices]
+        for piece, echo in zip(choices, self._echoes, strict=True):
+            piece["text"] = echo
+        async with aclosing(self._generation.deltas()) as deltas:
+            async for choice, delta in deltas:
+                piece, addition = choices[choice.index], self._piece(choice, delta)
+                piece["text"] += addition["text"]
+                piece["finish_reason"] = addition["finish_reason"]
+                _extend(piece, addition["logprobs"])
+        usage = note_usage(request, self._generation)
+        return {**self._head, "choices": choices, "usage": usage}
+
+    async def stream(
+        self, body: CompletionRequest, request: Request
+    ) -> AsyncGenerator[bytes, None]:
+        wants_usage = body.stream_options is not None and body.stream_options.include_usage
+        extra = {"usage": None} if wants_usage else {}
+        for choice in self._generation.choices:
+            if echo := self._echoes[choice.index]:
+                piece = {**self._piece(choice, None), "text": echo}
+                yield event({**self._head, "choices": [piece], **extra})
+        async with aclosing(self._generation.deltas()) as deltas:
+            async for choice, delta in deltas:
+                piece = self._piece(choice, delta)
+                yield event({**self._head, "choices": [piece], **extra})
+        usage = note_usage(request, self._generation)
+        if wants_usage:
+            yield event({**self._head, "choices": [], "usage": usage})
+        yield event(DONE)
+
+    def close(self) -> None:
+        """Ends what still runs."""
+        self._generation.close()
+
+    def _piece(self, choice: Choice, delta: TextDelta | None) -> dict[str, Any]:
+        logprobs = None
+        if self._logprobs is not None and delta is not None and delta.token_ids:
+            logprobs = self._logprobs[choice.index].add(delta)
+        return {
+            "index": choice.index,
+            "text": "" if delta is None else delta.text,
+            "logprobs": logprobs,
+            "finish_reason": None if delta is None else delta.finish_reason,
+        }
+
+
+def note_usage(request: Request, generation: Generation) -> dict[str, Any]:
+    """The usage, which is logged as well."""
+    usage = generation.usage()
+    request.scope["usage"] = {name: usage[name] for name in ("prompt_tokens", "completion_tokens")}
+    return usage
+
+
+def _extend(piece: dict[str, Any], logprobs: dict[str, list[Any]] | None) -> None:
+    if logprobs is None:
+        return
+    if piece["logprobs"] is None:
+        piece["logprobs"] = logprobs
+        return
+    for name, column in logprobs.items():
+        piece["logprobs"][name] += column

@@ -1,0 +1,189 @@
+"""What every request passes before any route sees it: bounds, Host, key, drain; and the log.
+
+Decisions are made on the raw ASGI scope. Everything is closed but what OPEN_PATHS lists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from rocmforge.errors import RocmForgeError, UnavailableError
+from rocmforge.server.errors import RequestError, error_response
+from rocmforge.server.state import ServerState
+
+Scope = MutableMapping[str, Any]
+ASGIMessage = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[ASGIMessage]]
+Send = Callable[[ASGIMessage], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN_PATHS: Final = frozenset({"/", "/health", "/ready"})
+# Served while draining: they tell that it does.
+_DRAIN_PATHS: Final = frozenset({"/health", "/ready", "/metrics"})
+MAX_TARGET_BYTES: Final = 8 * 1024
+MAX_HEADERS: Final = 100
+BODY_TIMEOUT_S: Final = 30.0
+
+_logger = logging.getLogger(__name__)
+
+
+class Guard:
+    """ASGI middleware; the outermost."""
+
+    def __init__(self, app: ASGIApp, state: ServerState) -> None:
+        self._app = app
+        self._state = state
+        settings = state.settings
+        self._hosts = {"localhost", "127.0.0.1", "::1", settings.host, *settings.allowed_hosts}
+        # A page that rebinds its name to this address sends that name, never an address.
+        self._takes_addresses = settings.host in ("0.0.0.0", "::")  # noqa: S104
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        exchange = _Exchange(scope, receive, send, self._state)
+        try:
+            self._check(scope)
+            await self._app(scope, exchange.receive, exchange.send)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the last place to answer
+            await exchange.fail(error)
+        finally:
+            exchange.log()
+
+    def _check(self, scope: Scope) -> None:
+        """Raises RequestError for what no route is to see."""
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        target = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+        if target > MAX_TARGET_BYTES:
+            msg = f"the request target is over {MAX_TARGET_BYTES} bytes"
+            raise RequestError(msg, status=414)
+        if len(headers) > MAX_HEADERS:
+            msg = f"there are over {MAX_HEADERS} headers"
+            raise RequestError(msg, status=431)
+        named = dict(headers)
+        if not self._is_own_host(named.get(b"host", b"")):
+            msg = "the Host header names another server; see --allowed-host"
+            raise RequestError(msg, status=421)
+        path = scope["path"]
+        namespace = ""
+        if self._state.keys and path not in OPEN_PATHS:
+            found = self._state.keys.identify(named.get(b"authorization"))
+            if found is None:
+                msg = "a valid API key is needed: Authorization: Bearer KEY"
+                raise RequestError(msg, status=401, code="invalid_api_key")
+            namespace = "" if self._state.settings.share_prefix_cache else found
+        scope["state"] = {**scope.get("state", {}), "namespace": namespace}
+        if named.get(b"content-encoding", b"identity").lower() != b"identity":
+            msg = "bodies must not be compressed"
+            raise RequestError(msg, status=415)
+        length = named.get(b"content-length", b"0")
+        if length.isdigit() and int(length[:20]) > self._state.settings.max_body_bytes:
+            raise _too_large(self._state)
+        if self._state.is_draining and path not in _DRAIN_PATHS:
+            msg = "the server is shutting down"
+            raise UnavailableError(msg)
+
+    def _is_own_host(self, host: bytes) -> bool:
+        name = host.decode("latin-1").lower()
+        if name.startswith("["):
+            name, closed, port = name[1:].partition("]")
+            if not closed or (port and not port.startswith(":")):
+                return False
+            port = port[1:]
+        else:
+            name, _, port = name.partition(":")
+        if port and not (port.isdigit() and port.isascii()):
+            return False
+        return name in self._hosts or (self._takes_addresses and _is_address(name))
+
+
+class _Exchange:
+    """One request and its answer, watched."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, state: ServerState) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._state = state
+        self._started_at = time.monotonic()
+        self._status = 0
+        self._body_bytes = 0
+        self._has_body = False
+        self.request_id = secrets.token_hex(8)
+        scope["request_id"] = self.request_id
+
+    async def receive(self) -> ASGIMessage:
+        if self._has_body:
+            return await self._receive()
+        left = self._started_at + BODY_TIMEOUT_S - time.monotonic()
+        try:
+            message = await asyncio.wait_for(self._receive(), left)
+        except asyncio.TimeoutError:
+            msg = f"the body did not arrive within {BODY_TIMEOUT_S:g} s"
+            raise RequestError(msg, status=408) from None
+        self._body_bytes += len(message.get("body", b""))
+        if self._body_bytes > self._state.settings.max_body_bytes:
+            raise _too_large(self._state)
+        self._has_body = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: ASGIMessage) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = list(message.get("headers", []))
+            headers += [
+                (b"x-request-id", self.request_id.encode()),
+                (b"x-content-type-options", b"nosniff"),
+                (b"cache-control", b"no-store"),
+            ]
+            # What is left of a body that was not read would be taken for the next request.
+            if self._state.is_draining or self._status in (408, 413, 414, 431):
+                headers.append((b"connection", b"close"))
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+    async def fail(self, error: Exception) -> None:
+        if not isinstance(error, RocmForgeError):
+            _logger.error("a bug", exc_info=error, extra={"request_id": self.request_id})
+        if not self._status:
+            await error_response(error)(self._scope, self._receive, self.send)
+
+    def log(self) -> None:
+        scope = self._scope
+        route = getattr(scope.get("route"), "path", "other")
+        status = self._status or 499  # gone before there was an answer
+        self._state.metrics.requests.labels(route, status).inc()
+        fields = {
+            "request_id": self.request_id,
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "duration_s": round(time.monotonic() - self._started_at, 6),
+            **scope.get("usage", {}),
+        }
+        named = dict(scope["headers"])
+        if b"x-request-id" in named:
+            label = named[b"x-request-id"][:64].decode("ascii", "replace")
+            fields["client_request_id"] = label
+        _logger.info("request", extra=fields)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _too_large(state: ServerState) -> RequestError:
+    msg = f"the body is over {state.settings.max_body_bytes} bytes"
+    return RequestError(msg, status=413)

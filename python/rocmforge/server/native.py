@@ -1,0 +1,148 @@
+"""The endpoints of ROCmForge's own: generate, tokenize, status and placement."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import Field
+
+from rocmforge.engine.sampling import SamplingParams
+from rocmforge.errors import InvalidArgumentError
+from rocmforge.server.completions import checked_max_tokens, note_usage
+from rocmforge.server.errors import RequestError
+from rocmforge.server.generation import Generation
+from rocmforge.server.json_body import read_body
+from rocmforge.server.prompts import encode_prompts
+from rocmforge.server.protocol import StrictModel
+from rocmforge.server.state import ServerState
+from rocmforge.server.streaming import EventStream, event, while_connected
+
+MAX_DETOKENIZED = 1_000_000
+
+router = APIRouter()
+
+
+class GenerateRequest(StrictModel):
+    prompt: str
+    max_tokens: int = Field(128, ge=1)
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    stream: bool = False
+
+
+class TokenizeRequest(StrictModel):
+    text: str
+    add_special: bool = False
+    parse_special: bool = False
+
+
+class DetokenizeRequest(StrictModel):
+    tokens: list[int] = Field(max_length=MAX_DETOKENIZED)
+    skip_special: bool = True
+
+
+@router.post("/v1/generate")
+async def generate(request: Request) -> Response:
+    body = await read_body(request, GenerateRequest)
+    return await _generated(request, body, stream=body.stream)
+
+
+@router.post("/v1/generate/stream")
+async def generate_stream(request: Request) -> Response:
+    body = await read_body(request, GenerateRequest)
+    return await _generated(request, body, stream=True)
+
+
+async def _generated(request: Request, body: GenerateRequest, *, stream: bool) -> Response:
+    state: ServerState = request.app.state.server
+    generation = await while_connected(request, _start(state, body, request.state.namespace))
+    if stream:
+        return EventStream(_events(request, generation), generation.close)
+    try:
+        return JSONResponse(await while_connected(request, _whole(request, generation)))
+    finally:
+        generation.close()
+
+
+async def _start(state: ServerState, body: GenerateRequest, namespace: str) -> Generation:
+    checked_max_tokens(state, body.max_tokens, "max_tokens")
+    try:
+        params = SamplingParams(
+            max_tokens=body.max_tokens,
+            temperature=body.temperature,
+            top_k=body.top_k,
+            top_p=body.top_p,
+        )
+    except InvalidArgumentError as error:
+        raise RequestError(str(error), param=str(error).split()[0]) from None
+    prompts = await encode_prompts(state, [body.prompt])
+    return await Generation.start(state, prompts, params, 1, namespace)
+
+
+async def _whole(request: Request, generation: Generation) -> dict[str, object]:
+    tokens: list[int] = []
+    text, reason = "", None
+    async with aclosing(generation.deltas()) as deltas:
+        async for _, delta in deltas:
+            text += delta.text
+            tokens += delta.token_ids
+            reason = delta.finish_reason
+    note_usage(request, generation)
+    return {
+        "request_id": request.scope["request_id"],
+        "text": text,
+        "tokens": tokens,
+        "finished": True,
+        "finish_reason": reason,
+    }
+
+
+async def _events(request: Request, generation: Generation) -> AsyncGenerator[bytes, None]:
+    """One event a token. Text that two tokens make together comes with the second."""
+    request_id = request.scope["request_id"]
+    async with aclosing(generation.deltas()) as deltas:
+        async for _, delta in deltas:
+            ids: list[int | None] = [*delta.token_ids] or [None]
+            for i, token_id in enumerate(ids):
+                is_last = i == len(ids) - 1
+                reason = delta.finish_reason if is_last else None
+                yield event(
+                    {
+                        "request_id": request_id,
+                        "token": token_id,
+                        "text": delta.text if is_last else "",
+                        "finished": reason is not None,
+                        "finish_reason": reason,
+                    }
+                )
+    note_usage(request, generation)
+
+
+@router.post("/tokenize")
+async def tokenize(request: Request) -> Response:
+    state: ServerState = request.app.state.server
+    body = await read_body(request, TokenizeRequest)
+    tokenizer = state.tokenizer
+    ids = await asyncio.to_thread(tokenizer.encode, body.text, body.add_special, body.parse_special)
+    texts = [tokenizer.token_bytes(i).decode(errors="replace") for i in ids]
+    return JSONResponse({"token_ids": ids, "tokens": texts})
+
+
+@router.post("/detokenize")
+async def detokenize(request: Request) -> Response:
+    state: ServerState = request.app.state.server
+    body = await read_body(request, DetokenizeRequest)
+    text = await asyncio.to_thread(state.tokenizer.decode, body.tokens, body.skip_special)
+    return JSONResponse({"text": text})
+
+
+@router.get("/v1/placement")
+async def placement(request: Request) -> Response:
+    state: ServerState = request.app.state.server
+    rows = [{"part": p, "device": d, "reason": r} for p, d, r in state.model.placement]
+    return JSONResponse({"model": state.model_id, "placement": rows})

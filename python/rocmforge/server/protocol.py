@@ -1,0 +1,217 @@
+"""The bodies of requests, as OpenAI's API has them, and what is offered beside it.
+
+Every parameter is typed and bounded here or in SamplingParams. One that is not listed is refused
+rather than ignored; those of OpenAI's that make no difference here are listed as such.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rocmforge.engine.sampling import SamplingParams
+from rocmforge.errors import InvalidArgumentError
+from rocmforge.server.errors import RequestError
+
+MAX_CHOICES = 8
+MAX_PROMPTS = 32
+MAX_MESSAGES = 4096
+MAX_TOOLS = 512
+
+ANY_OBJECT = '{"type":"object"}'
+
+
+class StrictModel(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+
+class StreamOptions(StrictModel):
+    include_usage: bool = False
+    include_obfuscation: bool = False  # padding against traffic analysis; none is made
+
+
+class JsonSchema(StrictModel):
+    name: str = ""
+    description: str | None = None
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None  # always followed
+
+
+class ResponseFormat(StrictModel):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class Sampling(StrictModel):
+    """What completions and chats have in common."""
+
+    model: str | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = None
+    top_p: float | None = None
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = Field(None, max_length=1024)
+    response_format: ResponseFormat | None = None
+    # Beside OpenAI's.
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    ignore_eos: bool | None = None
+    regex: str | None = None
+    grammar: str | None = None
+    # Of no effect.
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+
+    def sampling_params(
+        self, max_tokens: int, logprobs: int | None, json_schema: str | None = None
+    ) -> SamplingParams:
+        """Raises RequestError, naming the parameter."""
+        defaults = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+        names = (
+            *defaults,
+            *("min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"),
+            *("seed", "stop", "ignore_eos", "regex", "grammar"),
+        )
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        try:
+            return SamplingParams(
+                max_tokens=max_tokens,
+                logprobs=logprobs,
+                json_schema=json_schema if json_schema is not None else self._json_schema(),
+                logit_bias=self._logit_bias(),
+                **{**defaults, **given},
+            )
+        except RequestError:
+            raise
+        except InvalidArgumentError as error:
+            name = str(error).split()[0].split("[")[0]
+            param = name if name in type(self).model_fields else None
+            raise RequestError(str(error), param=param) from None
+
+    def _json_schema(self) -> Any:
+        wanted = self.response_format
+        if wanted is None or wanted.type == "text":
+            return None
+        if wanted.type == "json_object":
+            return ANY_OBJECT
+        if wanted.json_schema is None:
+            msg = "response_format of type json_schema needs a json_schema"
+            raise RequestError(msg, param="response_format.json_schema")
+        return wanted.json_schema.schema_
+
+    def _logit_bias(self) -> dict[int, float]:
+        bias = self.logit_bias or {}
+        if not all(key.isascii() and key.isdigit() and len(key) < 10 for key in bias):
+            msg = "logit_bias must map token ids, as digits in a string, to numbers"
+            raise RequestError(msg, param="logit_bias")
+        return {int(key): value for key, value in bias.items()}
+
+
+TokenIds = Annotated[list[int], Field(min_length=1)]
+
+
+class CompletionRequest(Sampling):
+    prompt: (
+        str
+        | TokenIds
+        | Annotated[list[str], Field(max_length=MAX_PROMPTS)]
+        | Annotated[list[TokenIds], Field(max_length=MAX_PROMPTS)]
+    )
+    echo: bool | None = None
+    logprobs: int | None = Field(None, ge=0, le=20)
+    best_of: int | None = None
+    suffix: None = None
+
+    def prompts(self) -> list[str | list[int]]:
+        """One or more."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if not self.prompt:
+            msg = "prompt is an empty list"
+            raise RequestError(msg, param="prompt")
+        if isinstance(self.prompt[0], int):
+            return [self.prompt]
+        return list(self.prompt)
+
+
+class TextPart(StrictModel):
+    type: Literal["text"]
+    text: str
+
+
+class FunctionCall(StrictModel):
+    name: str
+    arguments: str
+
+
+class ToolCall(StrictModel):
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class Message(StrictModel):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    refusal: str | None = None
+    annotations: list[Any] | None = None  # of an answer that is sent back; of no effect
+    audio: None = None
+    function_call: None = None
+
+
+class ToolFunction(StrictModel):
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_.-]+$")
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(StrictModel):
+    type: Literal["function"]
+    function: ToolFunction
+
+
+class NamedFunction(StrictModel):
+    name: str
+
+
+class NamedTool(StrictModel):
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class TemplateOptions(StrictModel):
+    """What a request may tell the model's own chat template."""
+
+    enable_thinking: bool | None = None
+    thinking: bool | None = None
+    reasoning_effort: str | None = Field(None, max_length=16)
+
+
+class ChatRequest(Sampling):
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    tools: list[Tool] | None = Field(None, max_length=MAX_TOOLS)
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = Field(None, max_length=16)
+    chat_template_kwargs: TemplateOptions | None = None
+    modalities: list[Literal["text"]] | None = None  # of no effect

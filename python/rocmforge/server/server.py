@@ -1,0 +1,140 @@
+"""InferenceServer: a socket, an HTTP server on it, an engine behind it; and how these end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+import uvicorn
+
+from rocmforge.engine.supervisor import EngineSupervisor
+from rocmforge.errors import InvalidArgumentError
+from rocmforge.model.loader import embedded_model
+from rocmforge.server.app import create_app
+from rocmforge.server.keys import ApiKeys
+from rocmforge.server.logs import configure_logging
+from rocmforge.server.metrics import Metrics
+from rocmforge.server.settings import ServerSettings
+from rocmforge.server.state import ServerState
+from rocmforge.tokenizer import Tokenizer
+
+_logger = logging.getLogger(__name__)
+
+MAX_CONNECTIONS: Final = 1024
+MAX_HEADER_BYTES: Final = 16 * 1024
+KEEP_ALIVE_S: Final = 5
+# After draining: what closing sockets and the engine may take before the process is ended.
+EXIT_MARGIN_S: Final = 4.0
+EXIT_FORCED: Final = 1
+
+
+class InferenceServer:
+    """Serves one model until it is told to stop.
+
+    SIGTERM and SIGINT refuse new requests and let the running ones go on for up to `drain_s`; a
+    second signal ends the process at once.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        """Raises InvalidArgumentError for settings that do not go together."""
+        self.settings = settings
+        self._keys = ApiKeys.of(settings)
+
+    def run(self, on_ready: Callable[[str], None] = lambda _: None) -> None:
+        """Returns when the server has stopped; `on_ready` gets the URL once requests are taken.
+
+        The logs of the process go to stderr as JSON, and SIGTERM and SIGINT to the server.
+
+        Raises what loading the model does, and InvalidArgumentError for an address that is taken.
+        """
+        configure_logging(self.settings.log_level)
+        with _bound(self.settings) as listener:
+            asyncio.run(self._serve(listener, on_ready))
+
+    async def _serve(self, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
+        metrics = Metrics()
+        settings = self.settings
+        engine = EngineSupervisor(settings.model, settings.engine_config(), on_end=metrics.note_end)
+        try:
+            await engine.start()
+            metrics.watch(engine)
+            path = settings.model or embedded_model()
+            tokenizer = await asyncio.to_thread(Tokenizer.from_gguf, path)
+            state = ServerState(settings, self._keys, metrics, engine, tokenizer)
+            host, port = listener.getsockname()[:2]
+            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            await _HTTPServer(state).serve_until_drained(listener, lambda: on_ready(url))
+        finally:
+            await engine.close()
+
+
+class _HTTPServer(uvicorn.Server):
+    """uvicorn's, with another idea of how to end."""
+
+    def __init__(self, state: ServerState) -> None:
+        config = uvicorn.Config(
+            create_app(state),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            loop="asyncio",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            limit_concurrency=MAX_CONNECTIONS,
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        )
+        super().__init__(config)
+        self._state = state
+        self._loop = asyncio.get_running_loop()
+
+    async def serve_until_drained(
+        self, listener: socket.socket, on_ready: Callable[[], None]
+    ) -> None:
+        self._loop.call_soon(on_ready)  # the listener queues connections already
+        await self.serve(sockets=[listener])
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """A signal has come."""
+        if self._state.is_draining:
+            os._exit(EXIT_FORCED)
+        self._state.is_draining = True
+        # Whatever hangs, even the event loop, the process ends.
+        limit = self._state.settings.drain_s + EXIT_MARGIN_S
+        timer = threading.Timer(limit, os._exit, args=(EXIT_FORCED,))
+        timer.daemon = True
+        timer.start()
+        self._loop.call_soon_threadsafe(self._start_draining, signal.Signals(sig).name)
+
+    def _start_draining(self, reason: str) -> None:
+        _logger.info("draining after %s", reason)
+        self._draining = asyncio.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        engine = self._state.engine
+        deadline = self._loop.time() + self._state.settings.drain_s
+        while engine.num_live and self._loop.time() < deadline:
+            await asyncio.sleep(0.05)
+        await engine.close()  # the requests that are left end with an error
+        self.should_exit = True
+
+
+def _bound(settings: ServerSettings) -> socket.socket:
+    try:
+        return socket.create_server(
+            (settings.host, settings.port),
+            family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
+            backlog=MAX_CONNECTIONS,
+        )
+    except OSError as error:
+        msg = f"cannot listen at {settings.host} port {settings.port}: {error.strerror}"
+        raise InvalidArgumentError(msg) from None

@@ -1,0 +1,45 @@
+"""What the routes share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rocmforge.engine.messages import Loaded
+from rocmforge.engine.supervisor import EngineSupervisor
+from rocmforge.errors import UnavailableError
+from rocmforge.server.errors import RequestError
+from rocmforge.server.keys import ApiKeys
+from rocmforge.server.metrics import Metrics
+from rocmforge.server.settings import ServerSettings
+from rocmforge.tokenizer import Tokenizer
+
+
+@dataclass(slots=True)
+class ServerState:
+    settings: ServerSettings
+    keys: ApiKeys
+    metrics: Metrics
+    engine: EngineSupervisor
+    tokenizer: Tokenizer
+    is_draining: bool = False
+    started_at: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def model(self) -> Loaded:
+        if self.engine.model is None:
+            msg = "no model is loaded yet"
+            raise UnavailableError(msg)
+        return self.engine.model
+
+    @property
+    def model_id(self) -> str:
+        """The name of the model's file without its ending."""
+        return Path(self.model.name).stem
+
+    def check_model(self, name: str | None) -> None:
+        """Raises RequestError for a name other than that of the model that is served."""
+        if name is not None and name not in (self.model_id, self.model.name):
+            msg = f"there is no model {name[:100]!r}; this server has {self.model_id!r}"
+            raise RequestError(msg, status=404, param="model", code="model_not_found")

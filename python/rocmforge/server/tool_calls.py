@@ -1,0 +1,216 @@
+"""Calls of tools in a model's text, in the forms that model families have learned.
+
+    Qwen, Hermes    <tool_call>{"name": ..., "arguments": {...}}</tool_call>, any number
+    Mistral         [TOOL_CALLS][{"name": ..., "arguments": {...}}, ...]
+                    or [TOOL_CALLS]name[ARGS]{...}, any number
+    Llama 3         {"name": ..., "parameters": {...}}, after <|python_tag|> or at the beginning,
+                    several with a semicolon between them
+    others          JSON of one of these shapes, or a list of it, at the beginning
+
+What looks like a call but is none (it does not parse, or no such tool was offered) is text.
+Models' text is read as JSON and never as anything else.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+HERMES: Final = "<tool_call>"
+HERMES_END: Final = "</tool_call>"
+MISTRAL: Final = "[TOOL_CALLS]"
+MISTRAL_ARGS: Final = "[ARGS]"
+LLAMA: Final = "<|python_tag|>"
+# Vocabularies have some of these as control tokens, whose text is otherwise left out.
+MARKS: Final = frozenset({HERMES, HERMES_END, MISTRAL, MISTRAL_ARGS, LLAMA})
+_OPENING: Final = (HERMES, MISTRAL, LLAMA)
+# Longer ones are text: what is held back is bounded.
+MAX_CALL_CHARACTERS: Final = 256 * 1024
+_SEPARATORS: Final = " \t\r\n;,"
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedCall:
+    name: str
+    arguments: str  # JSON
+
+
+class ToolCallParser:
+    """Feeds on text; gives text and calls, each call once it is complete."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self._names = names
+        self._buffer = ""
+        self._mark = ""  # the form whose call is being read; "" in text, "{" for bare JSON
+        self._is_start = True  # nothing but white space so far: bare JSON may follow
+        self._has_called = False
+        self._value = _JsonScanner()
+
+    def push(self, text: str) -> tuple[str, list[ParsedCall]]:
+        self._buffer += text
+        content: list[str] = []
+        calls: list[ParsedCall] = []
+        while self._advance(content, calls):
+            pass
+        return "".join(content), calls
+
+    def finish(self) -> tuple[str, list[ParsedCall]]:
+        """What was held back is text, unless it is space after a call."""
+        rest, self._buffer = self._buffer, ""
+        mark = "" if self._mark == "{" else self._mark
+        self._mark = ""
+        if self._has_called and not rest.strip(_SEPARATORS):
+            return "", []
+        return mark + rest, []
+
+    def _advance(self, content: list[str], calls: list[ParsedCall]) -> bool:
+        """Takes one step; False if more text is needed for the next."""
+        if not self._buffer:
+            return False
+        if not self._mark:
+            return self._read_text(content)
+        found = self._read_call()
+        parsed: list[ParsedCall] = []
+        length = len(self._buffer)
+        if found is not None:
+            length, parsed = found
+        elif length <= MAX_CALL_CHARACTERS:
+            return False
+        taken, self._buffer = self._buffer[:length], self._buffer[length:]
+        if parsed:
+            calls += parsed
+            self._has_called = True
+            self._is_start = True
+        else:
+            content.append(("" if self._mark == "{" else self._mark) + taken)
+            self._is_start = False
+        self._mark = ""
+        self._value = _JsonScanner()
+        return True
+
+    def _read_text(self, content: list[str]) -> bool:
+        text = self._buffer
+        if self._is_start:
+            begin = text.lstrip(_SEPARATORS if self._has_called else None)
+            if not begin:
+                return False
+            marked = any(begin.startswith(mark) for mark in _OPENING)
+            may_be_mark = any(mark.startswith(begin) for mark in _OPENING)
+            if begin[0] in "{[" and not marked and not may_be_mark:
+                self._buffer, self._mark = begin, "{"
+                return True
+            if may_be_mark and not marked:
+                return False
+            if marked and self._has_called:
+                text = self._buffer = begin
+        at, mark = min(
+            ((i, m) for m in _OPENING if (i := text.find(m)) >= 0), default=(len(text), "")
+        )
+        if mark:
+            content.append(text[:at])
+            self._buffer = text[at + len(mark) :]
+            self._mark = mark
+            return True
+        num_held = max(held_length(text, mark) for mark in _OPENING)
+        content.append(text[: len(text) - num_held])
+        self._buffer = text[len(text) - num_held :]
+        self._is_start = False
+        return False
+
+    def _read_call(self) -> tuple[int, list[ParsedCall]] | None:
+        """(characters taken, calls); no calls if it is none; None while it is incomplete."""
+        if self._mark == HERMES:
+            end = self._buffer.find(HERMES_END)
+            if end < 0:
+                return None
+            return end + len(HERMES_END), self._calls_in(self._buffer[:end])
+        if self._mark == MISTRAL and self._buffer.lstrip()[:1] not in ("[", "{", ""):
+            return self._read_named()
+        value_end = self._value.end_of(self._buffer)
+        if value_end is None:
+            return None
+        return value_end, self._calls_in(self._buffer[:value_end])
+
+    def _read_named(self) -> tuple[int, list[ParsedCall]] | None:
+        at = self._buffer.find(MISTRAL_ARGS)
+        if at < 0:
+            return None if len(self._buffer) < 256 else (len(self._buffer), [])
+        begin = at + len(MISTRAL_ARGS)
+        end = self._value.end_of(self._buffer, begin)
+        if end is None:
+            return None
+        call = {"name": self._buffer[:at].strip(), "arguments": _parsed(self._buffer[begin:end])}
+        return end, self._checked([call])
+
+    def _calls_in(self, text: str) -> list[ParsedCall]:
+        value = _parsed(text)
+        return self._checked(value if isinstance(value, list) else [value])
+
+    def _checked(self, values: list[Any]) -> list[ParsedCall]:
+        """All of the values as calls, or none."""
+        calls = []
+        for value in values:
+            name = value.get("name") if isinstance(value, dict) else None
+            if not isinstance(name, str) or name not in self._names:
+                return []
+            arguments = value.get("arguments", value.get("parameters", {}))
+            if isinstance(arguments, str):
+                arguments = _parsed(arguments)
+            if not isinstance(arguments, dict):
+                return []
+            calls.append(ParsedCall(name, json.dumps(arguments, ensure_ascii=False)))
+        return calls
+
+
+class _JsonScanner:
+    """Finds where a JSON object or list ends, looking at every character once."""
+
+    def __init__(self) -> None:
+        self._at: int | None = None
+        self._depth = 0
+        self._in_string = False
+        self._is_escaped = False
+
+    def end_of(self, text: str, begin: int = 0) -> int | None:
+        """The index behind the value that begins at or after `begin`; None if it is not there.
+
+        All of the text if what stands there is no object and no list. To be called with ever
+        longer texts.
+        """
+        if self._at is None:
+            self._at = begin
+        for index in range(self._at, len(text)):
+            character = text[index]
+            if self._in_string:
+                if self._is_escaped:
+                    self._is_escaped = False
+                elif character == "\\":
+                    self._is_escaped = True
+                elif character == '"':
+                    self._in_string = False
+            elif character == '"' and self._depth:
+                self._in_string = True
+            elif character in "{[":
+                self._depth += 1
+            elif character in "}]" and self._depth:
+                self._depth -= 1
+                if self._depth == 0:
+                    return index + 1
+            elif not self._depth and not character.isspace():
+                return len(text)
+        self._at = len(text)
+        return None
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def held_length(text: str, mark: str) -> int:
+    """How much of the end of `text` may begin `mark`."""
+    longest = min(len(text), len(mark) - 1)
+    return next((n for n in range(longest, 0, -1) if mark.startswith(text[-n:])), 0)
