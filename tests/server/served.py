@@ -50,6 +50,11 @@ class Served:
             and self.metric("rocmforge_kv_blocks_free") == self.metric("rocmforge_kv_blocks")
         )
 
+    def children(self) -> list[int]:
+        """Ids of the processes it has started: its engine's."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(child) for task in tasks for child in task.read_text().split()]
+
     def log_entries(self) -> list[dict[str, Any]]:
         lines = self.log.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]

@@ -43,6 +43,12 @@ class RequestError(InvalidArgumentError):
         self.code = code
 
 
+class ClientLeftError(RocmForgeError):
+    """Nobody waits for the answer; the status is for the log alone."""
+
+    http_status = 499
+
+
 def error_object(error: Exception) -> dict[str, Any]:
     """{"error": ...}; what is not meant for a client stays in the log."""
     status = status_of(error)

@@ -8,8 +8,9 @@ from typing import Any, NoReturn, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
-from rocmforge.server.errors import RequestError
+from rocmforge.server.errors import ClientLeftError, RequestError
 
 MAX_DEPTH = 64
 # Parsing more than this takes over a millisecond, in which the loop has others to serve.
@@ -20,7 +21,11 @@ Body = TypeVar("Body", bound=BaseModel)
 
 async def read_body(request: Request, kind: type[Body]) -> Body:
     """Raises RequestError, naming the parameter."""
-    data = await request.body()
+    try:
+        data = await request.body()
+    except ClientDisconnect:
+        msg = "the client left before its request was complete"
+        raise ClientLeftError(msg) from None
     if len(data) > _LARGE_BYTES:
         return await asyncio.to_thread(_checked, data, kind)
     return _checked(data, kind)

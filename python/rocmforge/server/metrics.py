@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from rocmforge.engine.messages import Finished, Heartbeat
+from rocmforge.engine.request import FinishReason
 from rocmforge.engine.supervisor import EngineSupervisor
 from rocmforge.model.host import resident_bytes
 
@@ -45,6 +47,9 @@ class Metrics:
             buckets=_ITL_BUCKETS,
             registry=self.registry,
         )
+
+        for reason in get_args(FinishReason):
+            self.finished.labels(reason)
 
     def note_end(self, finished: Finished) -> None:
         self.finished.labels(finished.reason).inc()

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from rocmforge.errors import RocmForgeError
-from rocmforge.server.errors import error_object
+from rocmforge.server.errors import ClientLeftError, error_object
 
 # A client that takes nothing for so long is given up. What is written but not taken is bounded
 # by the transport's buffer (64 KiB), what is not yet written by the request's own max_tokens.
@@ -87,10 +87,6 @@ class EventStream(Response):
     def _is_stalled(self) -> bool:
         since = self._sending_since
         return since is not None and time.monotonic() - since > STALL_S
-
-
-class ClientLeftError(RocmForgeError):
-    """Nobody waits for the answer; it has no status that anybody would see."""
 
 
 async def client_left(receive: Receive) -> None:

@@ -43,6 +43,7 @@ class ToolCallParser:
         self._names = names
         self._buffer = ""
         self._mark = ""  # the form whose call is being read; "" in text, "{" for bare JSON
+        self._opening = ""  # what stood before that call: its mark, or white space
         self._is_start = True  # nothing but white space so far: bare JSON may follow
         self._has_called = False
         self._value = _JsonScanner()
@@ -58,11 +59,11 @@ class ToolCallParser:
     def finish(self) -> tuple[str, list[ParsedCall]]:
         """What was held back is text, unless it is space after a call."""
         rest, self._buffer = self._buffer, ""
-        mark = "" if self._mark == "{" else self._mark
+        opening = self._opening if self._mark else ""
         self._mark = ""
         if self._has_called and not rest.strip(_SEPARATORS):
             return "", []
-        return mark + rest, []
+        return opening + rest, []
 
     def _advance(self, content: list[str], calls: list[ParsedCall]) -> bool:
         """Takes one step; False if more text is needed for the next."""
@@ -83,7 +84,7 @@ class ToolCallParser:
             self._has_called = True
             self._is_start = True
         else:
-            content.append(("" if self._mark == "{" else self._mark) + taken)
+            content.append(self._opening + taken)
             self._is_start = False
         self._mark = ""
         self._value = _JsonScanner()
@@ -98,6 +99,7 @@ class ToolCallParser:
             marked = any(begin.startswith(mark) for mark in _OPENING)
             may_be_mark = any(mark.startswith(begin) for mark in _OPENING)
             if begin[0] in "{[" and not marked and not may_be_mark:
+                self._opening = text[: len(text) - len(begin)]
                 self._buffer, self._mark = begin, "{"
                 return True
             if may_be_mark and not marked:
@@ -110,7 +112,7 @@ class ToolCallParser:
         if mark:
             content.append(text[:at])
             self._buffer = text[at + len(mark) :]
-            self._mark = mark
+            self._mark = self._opening = mark
             return True
         num_held = max(held_length(text, mark) for mark in _OPENING)
         content.append(text[: len(text) - num_held])
