@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -66,14 +67,20 @@ def test_at_the_drain_limit_the_rest_ends_with_an_error(tmp_path: Path) -> None:
         assert served.process.wait(10) == 0
 
 
-def test_half_a_request_does_not_keep_the_server(tmp_path: Path) -> None:
+def test_clients_that_do_not_get_on_do_not_keep_the_server(tmp_path: Path) -> None:
     with serving(tmp_path, *SMALL, "--drain", "0.2") as served:
-        parts = urlsplit(served.url)
-        with socket.create_connection((parts.hostname, parts.port)) as idle:
-            idle.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n")
+        address = (urlsplit(served.url).hostname, urlsplit(served.url).port)
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+        body = json.dumps({**LONG, "n": 8, "logprobs": 20}).encode()
+        with socket.create_connection(address) as half, socket.socket() as lazy:
+            lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            lazy.connect(address)
+            half.sendall(head)
+            lazy.sendall(head + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            lazy.recv(100)
             started_at = time.monotonic()
             served.process.send_signal(signal.SIGTERM)
-            served.process.wait(30)
+            assert served.process.wait(30) == 0
             assert time.monotonic() - started_at < 0.2 + 5
 
 

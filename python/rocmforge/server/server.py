@@ -18,6 +18,7 @@ from rocmforge.engine.supervisor import EngineSupervisor
 from rocmforge.errors import InvalidArgumentError
 from rocmforge.model.loader import embedded_model
 from rocmforge.server.app import create_app
+from rocmforge.server.connection import BoundedConnection
 from rocmforge.server.keys import ApiKeys
 from rocmforge.server.logs import configure_logging
 from rocmforge.server.metrics import Metrics
@@ -30,6 +31,8 @@ _logger = logging.getLogger(__name__)
 MAX_CONNECTIONS: Final = 1024
 MAX_HEADER_BYTES: Final = 16 * 1024
 KEEP_ALIVE_S: Final = 5
+# For clients to take what was sent to them, once nothing runs any more.
+CLOSE_S: Final = 2
 # After draining: what closing sockets and the engine may take before the process is ended.
 EXIT_MARGIN_S: Final = 4.0
 EXIT_FORCED: Final = 1
@@ -81,7 +84,7 @@ class _HTTPServer(uvicorn.Server):
     def __init__(self, state: ServerState) -> None:
         config = uvicorn.Config(
             create_app(state),
-            http="h11",
+            http=BoundedConnection,
             ws="none",
             lifespan="off",
             loop="asyncio",
@@ -90,6 +93,7 @@ class _HTTPServer(uvicorn.Server):
             proxy_headers=False,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=CLOSE_S,
             limit_concurrency=MAX_CONNECTIONS,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         )
