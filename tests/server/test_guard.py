@@ -33,11 +33,11 @@ def bearer(key: str) -> dict[str, str]:
 
 def routes() -> list[tuple[str, str]]:
     """All of the application's, as it has them."""
-    from rocmforge.server import chat, completions, native, operations
+    from rocmforge.server import chat, completions, embeddings, native, operations
 
     return [
         (method, route.path.replace("{name}", "x"))  # type: ignore[attr-defined]
-        for module in (chat, completions, native, operations)
+        for module in (chat, completions, embeddings, native, operations)
         for route in module.router.routes
         for method in route.methods  # type: ignore[attr-defined]
     ]

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pytest
 from served import Served, events_of
@@ -270,6 +271,25 @@ def test_a_forced_tool_is_called_with_arguments_of_its_schema(client: openai.Ope
         assert [c.function and c.function.name for c in calls] == [call.function.name]
         arguments = [c.function.arguments or "" for c in calls if c.function]
         assert "".join(arguments) == call.function.arguments
+
+
+def test_embeddings_are_the_engines_scaled_to_length_1(client: openai.OpenAI, llm: LLM) -> None:
+    texts = ["The king had a daughter.", "The sea was grey. " * 50]
+    expected = llm.embed(texts)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    got = client.embeddings.create(model=MODEL, input=texts)  # asks for base64
+    vectors = np.array([item.embedding for item in got.data])
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    # Cosines: another number of rows in a step may mean another family of kernels.
+    assert np.all(np.sum(vectors * expected, axis=1) > 0.999)
+    assert vectors[0] @ vectors[1] < 0.99
+    assert [item.index for item in got.data] == [0, 1]
+    floats = client.embeddings.create(model=MODEL, input=texts[0], encoding_format="float")
+    assert np.dot(floats.data[0].embedding, vectors[0]) > 0.999
+    ids = llm.tokenizer.encode(texts[0], add_special=True)
+    by_ids = client.embeddings.create(model=MODEL, input=ids)
+    assert by_ids.usage.prompt_tokens == len(ids)
+    assert np.dot(by_ids.data[0].embedding, vectors[0]) > 0.999
 
 
 def test_two_clients_at_once_get_what_each_gets_alone(server: Served, client: Any) -> None:

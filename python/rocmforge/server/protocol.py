@@ -122,6 +122,18 @@ class Sampling(StrictModel):
 TokenIds = Annotated[list[int], Field(min_length=1)]
 
 
+def prompt_list(given: Any, name: str) -> list[str | list[int]]:
+    """One prompt or several as several: a list of numbers is one prompt of token ids."""
+    if not given:
+        if given == "":
+            return [""]
+        msg = f"{name} is an empty list"
+        raise RequestError(msg, param=name)
+    if isinstance(given, str) or isinstance(given[0], int):
+        return [given]
+    return list(given)
+
+
 class CompletionRequest(Sampling):
     prompt: (
         str
@@ -135,15 +147,7 @@ class CompletionRequest(Sampling):
     suffix: None = None
 
     def prompts(self) -> list[str | list[int]]:
-        """One or more."""
-        if isinstance(self.prompt, str):
-            return [self.prompt]
-        if not self.prompt:
-            msg = "prompt is an empty list"
-            raise RequestError(msg, param="prompt")
-        if isinstance(self.prompt[0], int):
-            return [self.prompt]
-        return list(self.prompt)
+        return prompt_list(self.prompt, "prompt")
 
 
 class TextPart(StrictModel):

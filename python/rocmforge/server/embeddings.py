@@ -1,0 +1,66 @@
+"""/v1/embeddings."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import Field
+
+from rocmforge.engine.embedding import embed
+from rocmforge.server.errors import RequestError
+from rocmforge.server.json_body import read_body
+from rocmforge.server.prompts import encode_prompts
+from rocmforge.server.protocol import MAX_PROMPTS, StrictModel, TokenIds, prompt_list
+from rocmforge.server.state import ServerState
+from rocmforge.server.streaming import while_connected
+
+router = APIRouter()
+
+
+class EmbeddingRequest(StrictModel):
+    model: str | None = None
+    input: (
+        str
+        | TokenIds
+        | Annotated[list[str], Field(max_length=MAX_PROMPTS)]
+        | Annotated[list[TokenIds], Field(max_length=MAX_PROMPTS)]
+    )
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+    user: str | None = None  # of no effect
+
+
+@router.post("/v1/embeddings")
+async def embeddings(request: Request) -> Response:
+    """Vectors of length 1: the mean over a text's tokens of the final hidden states."""
+    state: ServerState = request.app.state.server
+    body = await read_body(request, EmbeddingRequest)
+    work = _embedded(state, body, request.state.namespace)
+    return JSONResponse(await while_connected(request, work))
+
+
+async def _embedded(state: ServerState, body: EmbeddingRequest, namespace: str) -> dict[str, Any]:
+    state.check_model(body.model)
+    size = state.model.hidden_size
+    if body.dimensions not in (None, size):
+        msg = f"dimensions is {body.dimensions}; the model's embeddings have {size}"
+        raise RequestError(msg, param="dimensions")
+    prompts = await encode_prompts(state, prompt_list(body.input, "input"))
+    tasks = [asyncio.ensure_future(embed(state.engine, ids, size, namespace)) for ids in prompts]
+    try:
+        vectors = await asyncio.gather(*tasks)
+    finally:  # one that fails ends the others
+        for task in tasks:
+            task.cancel()
+    data = []
+    for index, vector in enumerate(vectors):
+        is_text = body.encoding_format == "base64"
+        value = base64.b64encode(vector.tobytes()).decode() if is_text else vector.tolist()
+        data.append({"object": "embedding", "index": index, "embedding": value})
+    num_tokens = sum(map(len, prompts))
+    usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
+    return {"object": "list", "data": data, "model": state.model_id, "usage": usage}
