@@ -33,11 +33,11 @@ def bearer(key: str) -> dict[str, str]:
 
 def routes() -> list[tuple[str, str]]:
     """All of the application's, as it has them."""
-    from rocmforge.server import chat, completions, embeddings, native, operations
+    from rocmforge.server import chat, chat_page, completions, embeddings, native, operations
 
     return [
         (method, route.path.replace("{name}", "x"))  # type: ignore[attr-defined]
-        for module in (chat, completions, embeddings, native, operations)
+        for module in (chat, chat_page, completions, embeddings, native, operations)
         for route in module.router.routes
         for method in route.methods  # type: ignore[attr-defined]
     ]
@@ -60,7 +60,7 @@ def test_every_route_but_the_open_ones_needs_a_key(locked: Served) -> None:
     for method, path in routes():
         for headers in wrong:
             response = httpx.request(method, locked.url + path, headers=headers)
-            expected = 200 if path in ("/health", "/ready") else 401
+            expected = 200 if path in ("/", "/health", "/ready") else 401
             assert response.status_code == expected, (method, path, headers)
     assert httpx.get(f"{locked.url}/v1/nothing").status_code == 401
     for key in (KEY, OTHER):

@@ -7,7 +7,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from rocmforge.errors import RocmForgeError
-from rocmforge.server import chat, completions, embeddings, native, operations
+from rocmforge.server import chat, chat_page, completions, embeddings, native, operations
 from rocmforge.server.errors import RequestError, error_response
 from rocmforge.server.guard import Guard
 from rocmforge.server.state import ServerState
@@ -16,7 +16,7 @@ from rocmforge.server.state import ServerState
 def create_app(state: ServerState) -> Guard:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.server = state
-    for module in (chat, completions, embeddings, native, operations):
+    for module in (chat, chat_page, completions, embeddings, native, operations):
         app.include_router(module.router)
     app.add_exception_handler(RocmForgeError, _failed)
     app.add_exception_handler(HTTPException, _no_route)
