@@ -60,6 +60,9 @@ def test_a_client_that_leaves_stops_costing(served: Served, stream: bool) -> Non
         wait_for(served.is_idle)
     drawn = served.metric("rocmforge_output_tokens_total") - drawn_before
     assert drawn < 4 * 500
+    statuses = [e["status"] for e in served.log_entries() if e.get("route") == "/v1/completions"]
+    assert statuses[-2:] == ([200, 200] if stream else [499, 499])
+    assert "traceback" not in served.log.read_text()
 
 
 def test_streams_cut_at_any_byte_leave_nothing_behind(served: Served) -> None:

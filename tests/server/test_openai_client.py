@@ -62,6 +62,9 @@ def test_a_streamed_completion_is_the_whole_one_in_pieces(client: openai.OpenAI)
     assert chunks[-1].usage is not None
     assert whole.usage is not None
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+    alone = client.completions.create(**settings)
+    assert alone.usage is not None
+    assert whole.usage.prompt_tokens == alone.usage.prompt_tokens  # once, whatever n
     for choice in whole.choices:
         pieces = [c.choices[0] for c in chunks[:-1] if c.choices[0].index == choice.index]
         assert "".join(piece.text for piece in pieces) == choice.text
@@ -70,6 +73,11 @@ def test_a_streamed_completion_is_the_whole_one_in_pieces(client: openai.OpenAI)
         assert choice.logprobs is not None
         assert tokens == choice.logprobs.tokens
         assert "".join(tokens) == choice.text
+        offsets = choice.logprobs.text_offset or []
+        assert all(
+            choice.text.startswith(token, offset)
+            for token, offset in zip(tokens, offsets, strict=True)
+        )
     assert whole.choices[0].text != whole.choices[1].text
 
 

@@ -13,6 +13,9 @@ import httpx
 import pytest
 from served import Served
 
+from rocmforge.server.errors import RequestError
+from rocmforge.server.json_body import parse_json
+
 COMPLETIONS = "/v1/completions"
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hello"}]
@@ -173,6 +176,14 @@ def test_a_malformed_body_is_refused(server: Served, name: str) -> None:
     response = server.post(COMPLETIONS, content=BODIES[name])
     assert response.status_code == 400, response.text
     assert "error" in response.json()
+
+
+def test_a_body_may_nest_64_deep_and_no_deeper() -> None:
+    for start, end in (("[", "]"), ('{"a":', "}")):
+        inner = "[" + "]"
+        assert parse_json((start * 63 + inner + end * 63).encode())
+        with pytest.raises(RequestError, match="over 64 deep"):
+            parse_json((start * 64 + inner + end * 64).encode())
 
 
 def test_a_null_character_in_a_prompt_is_text(server: Served) -> None:
