@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from rocmforge.engine import supervisor
+from rocmforge.engine.child import EngineChild, spawn
 from rocmforge.engine.config import EngineConfig
 from rocmforge.engine.llm import LLM
 from rocmforge.engine.messages import Cancel, Event, Finished, Submit, TokenEvent
@@ -160,6 +162,27 @@ def test_a_dead_or_hung_process_is_noticed_and_replaced(signal_: signal.Signals)
             assert engine.num_restarts == 1
             again = await to_the_end(await engine.submit(submit(engine, 40)))
             assert [e.token_id for e in again[:-1]] == [e.token_id for e in before[:-1]]  # type: ignore[union-attr]
+
+    run(test)
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts: list[bool] = []
+
+    async def spawn_at_second_try(now: float) -> EngineChild:
+        starts.append(len(starts) > 0)
+        if not starts[-1]:
+            raise OSError(11, "Resource temporarily unavailable")
+        return await spawn(now)
+
+    async def test() -> None:
+        async with running() as engine:
+            monkeypatch.setattr(supervisor, "spawn", spawn_at_second_try)
+            assert engine.pid is not None
+            os.kill(engine.pid, signal.SIGKILL)
+            await until(lambda: engine.num_restarts == 1)
+            await until(lambda: engine.is_ready)
+            assert starts == [False, True]
 
     run(test)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from served import SMALL, Served, serving
+from served import SMALL, Served, serving, wait_for
 
 from rocmforge.errors import InvalidArgumentError
 from rocmforge.server.keys import ApiKeys
@@ -112,6 +113,28 @@ def test_keys_do_not_share_prefixes(locked: Served) -> None:
     assert cached_tokens(KEY) > 0
     assert cached_tokens(OTHER) == 0
     assert cached_tokens(OTHER) > 0
+
+
+def test_sighup_reads_the_keys_again_and_keeps_them_if_it_cannot(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(KEY)
+    with serving(tmp_path, *SMALL, "--api-key-file", str(file)) as served:
+
+        def statuses() -> list[int]:
+            return [
+                served.get("/v1/models", headers=bearer(key)).status_code for key in (KEY, OTHER)
+            ]
+
+        def reload(text: str, word: str) -> None:
+            file.write_text(text)
+            served.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: word in served.log.read_text())
+
+        assert statuses() == [200, 401]
+        reload("short", "keys stay")
+        assert statuses() == [200, 401]
+        reload(OTHER, "keys read again")
+        assert statuses() == [401, 200]
 
 
 def test_the_log_has_ids_and_counts_but_no_keys_and_no_content(locked: Served) -> None:

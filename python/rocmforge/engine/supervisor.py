@@ -37,7 +37,7 @@ from rocmforge.errors import CapacityError, DeviceError, RocmForgeError, Unavail
 _logger = logging.getLogger(__name__)
 
 MIN_BACKOFF_S: Final = 0.5
-MAX_BACKOFF_S: Final = 30.0
+_MAX_DOUBLINGS: Final = 6  # to half a minute
 # A process that has lived this long has earned a quick restart.
 STEADY_S: Final = 60.0
 _TICK_S: Final = 0.25
@@ -189,15 +189,19 @@ class EngineSupervisor:
             self._task = asyncio.create_task(self._restart(child), name="rocmforge-engine")
 
     async def _restart(self, child: EngineChild) -> None:
-        backoff = MIN_BACKOFF_S
-        if self._clock() - child.started_at < STEADY_S:
-            backoff = min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2**self._num_quick_ends)
-            self._num_quick_ends += 1
-        else:
+        if self._clock() - child.started_at >= STEADY_S:
             self._num_quick_ends = 0
-        await asyncio.sleep(backoff)
-        self.num_restarts += 1
-        await self._spawn()
+        while True:
+            backoff = MIN_BACKOFF_S * 2 ** min(self._num_quick_ends, _MAX_DOUBLINGS)
+            self._num_quick_ends += 1
+            await asyncio.sleep(backoff)
+            try:
+                await self._spawn()
+            except OSError as error:  # no memory, no process ids: that may pass
+                _logger.error("no engine process can be started: %s", error)
+            else:
+                self.num_restarts += 1
+                return
 
     async def _watch(self, child: EngineChild) -> None:
         """Kills a process that is silent or whose step does not end; reading then ends."""

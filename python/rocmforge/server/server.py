@@ -42,7 +42,7 @@ class InferenceServer:
     """Serves one model until it is told to stop.
 
     SIGTERM and SIGINT refuse new requests and let the running ones go on for up to `drain_s`; a
-    second signal ends the process at once.
+    second signal ends the process at once. SIGHUP reads the file of keys again.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -104,8 +104,18 @@ class _HTTPServer(uvicorn.Server):
     async def serve_until_drained(
         self, listener: socket.socket, on_ready: Callable[[], None]
     ) -> None:
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload_keys)
         self._loop.call_soon(on_ready)  # the listener queues connections already
         await self.serve(sockets=[listener])
+
+    def _reload_keys(self) -> None:
+        """Takes the keys of the file as it is; the old ones stay if it cannot be used."""
+        try:
+            self._state.keys = ApiKeys.of(self._state.settings)
+        except InvalidArgumentError as error:
+            _logger.error("the keys stay as they are: %s", error)
+        else:
+            _logger.info("keys read again")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """A signal has come."""
