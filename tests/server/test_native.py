@@ -76,7 +76,7 @@ def test_metrics_count_what_was_done(server: Served) -> None:
     full = [f"rocmforge_{n}" if n.endswith("count") else f"rocmforge_{n}_total" for n in names]
     before = [server.metric(name) for name in full]
     server.post("/v1/generate", BODY)
-    wait_for(lambda: server.metric(full[0]) == before[0] + 12)
+    wait_for(lambda: server.metric(full[0]) >= before[0] + 12)
     assert [server.metric(name) for name in full[2:]] == [value + 1 for value in before[2:]]
     families = {f.name: f for f in text_string_to_metric_families(server.get("/metrics").text)}
     for name in (

@@ -6,6 +6,7 @@ Decisions are made on the raw ASGI scope. Everything is closed but what OPEN_PAT
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import secrets
@@ -29,6 +30,9 @@ _DRAIN_PATHS: Final = frozenset({"/health", "/ready", "/metrics"})
 MAX_TARGET_BYTES: Final = 8 * 1024
 MAX_HEADERS: Final = 100
 BODY_TIMEOUT_S: Final = 30.0
+# What is still read, and for how long, of a body that was refused for its size.
+DISCARD_FACTOR: Final = 4
+DISCARD_S: Final = 5.0
 
 _logger = logging.getLogger(__name__)
 
@@ -148,7 +152,24 @@ class _Exchange:
             if self._state.is_draining or self._status in (408, 413, 414, 431):
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
+        elif self._status == 413 and not message.get("more_body", False):
+            # A connection closed on a client that still sends takes the answer back.
+            await self._send({**message, "more_body": True})
+            await self._discard_body()
+            message = {"type": "http.response.body", "body": b""}
         await self._send(message)
+
+    async def _discard_body(self) -> None:
+        """Lets a client finish what it sends, within bounds."""
+        num_left = DISCARD_FACTOR * self._state.settings.max_body_bytes
+        deadline = time.monotonic() + DISCARD_S
+        with contextlib.suppress(asyncio.TimeoutError):
+            while num_left > 0:
+                left = deadline - time.monotonic()
+                message = await asyncio.wait_for(self._receive(), left)
+                num_left -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
     async def fail(self, error: Exception) -> None:
         if not isinstance(error, RocmForgeError):

@@ -38,12 +38,23 @@ def _checked(data: bytes, kind: type[Body]) -> Body:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        param = ".".join(map(str, first["loc"]))
+        # Of several forms that a value may have, the one that fits best fails deepest.
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        first = max(found, key=lambda item: len(_path(item["loc"])))
+        param = ".".join(_path(first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             message = "there is no such parameter"
         raise RequestError(f"{param}: {message}" if param else message, param=param) from None
+
+
+def _path(loc: tuple[int | str, ...]) -> list[str]:
+    """Without what pydantic puts between, the names of types."""
+    return [
+        str(item)
+        for item in loc
+        if isinstance(item, int) or (item.isidentifier() and item.islower() and item != "str")
+    ]
 
 
 def parse_json(data: bytes) -> Any:
