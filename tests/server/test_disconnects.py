@@ -113,6 +113,18 @@ def test_a_client_that_does_not_read_does_not_hold_up_another(served: Served) ->
     wait_for(served.is_idle)
 
 
+def test_a_request_that_takes_too_long_ends_with_an_error(tmp_path: Path) -> None:
+    with serving(tmp_path, *SMALL, ROCMFORGE_REQUEST_TIMEOUT_S="0.1") as served:
+        body = {**LONG, "n": 8}
+        response = served.post("/v1/completions", body)
+        assert response.status_code == 503
+        assert "took over 0.1 s" in response.json()["error"]["message"]
+        events = events_of(served.post("/v1/completions", {**body, "stream": True}).text)
+        assert "took over 0.1 s" in events[-1]["error"]["message"]
+        wait_for(served.is_idle)
+        assert served.post("/v1/completions", {"prompt": "x", "max_tokens": 1}).status_code == 200
+
+
 def test_a_stalled_stream_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "STALL_S", 0.05)
     closed: list[str] = []

@@ -108,13 +108,7 @@ class EngineSupervisor:
         Raises what the engine refuses it with, CapacityError if the queue is full and
         UnavailableError while there is no engine.
         """
-        child = self._child
-        if child is None or not child.loaded.done() or self._is_closed:
-            msg = "the engine is not running; try again later"
-            raise UnavailableError(msg)
-        if len(self._live) >= self._max_live:
-            msg = f"{len(self._live)} requests are waiting or running; try again later"
-            raise CapacityError(msg)
+        child = self.check_room()
         request = RemoteRequest(submit)
         frames = list(encode([submit]))
         self._live[submit.request_id] = request
@@ -125,6 +119,20 @@ class EngineSupervisor:
             self.cancel(Cancel(submit.request_id))
             raise
         return request
+
+    def check_room(self) -> EngineChild:
+        """The process that takes requests.
+
+        Raises what submit() would at once, for those who have work to do before it.
+        """
+        child = self._child
+        if child is None or not child.loaded.done() or self._is_closed:
+            msg = "the engine is not running; try again later"
+            raise UnavailableError(msg)
+        if len(self._live) >= self._max_live:
+            msg = f"{len(self._live)} requests are waiting or running; try again later"
+            raise CapacityError(msg)
+        return child
 
     def cancel(self, cancel: Cancel) -> None:
         """Ends a request; one that has ended is left alone.

@@ -17,14 +17,19 @@ _MAX_BYTES_PER_TOKEN = 64
 
 
 async def encode_prompts(state: ServerState, prompts: Sequence[str | list[int]]) -> list[list[int]]:
-    """Raises RequestError for a text that cannot fit or has no tokens."""
+    """Raises RequestError for a text that cannot fit or has no tokens.
+
+    While the engine takes nothing, it raises what submitting would, without the work.
+    """
+    state.engine.check_room()
     for prompt in prompts:
         _check_size(state, len(prompt) if isinstance(prompt, str) else 0)
     return await asyncio.to_thread(lambda: [_encode(state, prompt) for prompt in prompts])
 
 
 async def encode_chat(state: ServerState, body: ChatRequest, tools: Any) -> list[int]:
-    """The conversation, written with the template of the model's file."""
+    """The conversation, written with the template of the model's file; see encode_prompts()."""
+    state.engine.check_room()
     messages = [_plain(message) for message in body.messages]
     _check_size(state, sum(len(str(message["content"])) for message in messages))
     options: dict[str, Any] = {}
