@@ -49,20 +49,23 @@ def slam(connection: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_stops_costing(served: Served, stream: bool) -> None:
-    drawn_before = served.metric("rocmforge_output_tokens_total")
-    for n in (1, 3):
-        connection = connect(served, {**LONG, "stream": stream, "n": n})
+def test_a_client_that_leaves_stops_costing(server: Served, stream: bool) -> None:
+    wait_for(server.is_idle)
+    drawn_before = server.metric("rocmforge_output_tokens_total")
+    # Some seconds of work, so that it is seen to run on any machine.
+    body = {**LONG, "prompt": ["Once upon a time"] * 4, "n": 8, "stream": stream}
+    for _ in range(2):
+        connection = connect(server, body)
         if stream:
             connection.recv(4096)  # the first tokens are there
-        wait_for(lambda: served.get("/v1/status").json()["pending_requests"] > 0)
+        wait_for(lambda: server.get("/v1/status").json()["pending_requests"] == 32)
         slam(connection)
-        wait_for(served.is_idle)
-    drawn = served.metric("rocmforge_output_tokens_total") - drawn_before
-    assert drawn < 4 * 500
-    statuses = [e["status"] for e in served.log_entries() if e.get("route") == "/v1/completions"]
+        wait_for(server.is_idle)
+    drawn = server.metric("rocmforge_output_tokens_total") - drawn_before
+    assert drawn < 32 * 500
+    statuses = [e["status"] for e in server.log_entries() if e.get("route") == "/v1/completions"]
     assert statuses[-2:] == ([200, 200] if stream else [499, 499])
-    assert "traceback" not in served.log.read_text()
+    assert "traceback" not in server.log.read_text()
 
 
 def test_streams_cut_at_any_byte_leave_nothing_behind(served: Served) -> None:
@@ -114,13 +117,13 @@ def test_a_client_that_does_not_read_does_not_hold_up_another(served: Served) ->
 
 
 def test_a_request_that_takes_too_long_ends_with_an_error(tmp_path: Path) -> None:
-    with serving(tmp_path, *SMALL, ROCMFORGE_REQUEST_TIMEOUT_S="0.1") as served:
+    with serving(tmp_path, *SMALL, ROCMFORGE_REQUEST_TIMEOUT_S="0.5") as served:
         body = {**LONG, "n": 8}
         response = served.post("/v1/completions", body)
         assert response.status_code == 503
-        assert "took over 0.1 s" in response.json()["error"]["message"]
+        assert "took over 0.5 s" in response.json()["error"]["message"]
         events = events_of(served.post("/v1/completions", {**body, "stream": True}).text)
-        assert "took over 0.1 s" in events[-1]["error"]["message"]
+        assert "took over 0.5 s" in events[-1]["error"]["message"]
         wait_for(served.is_idle)
         assert served.post("/v1/completions", {"prompt": "x", "max_tokens": 1}).status_code == 200
 

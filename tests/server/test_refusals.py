@@ -213,6 +213,18 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(server: Served) -> N
         assert server.post(COMPLETIONS, content=chunks(10_000)).status_code == 413
 
 
+def test_a_client_may_finish_sending_what_was_too_large(server: Served) -> None:
+    parts = urlsplit(server.url)
+    size = 16 * 2**20
+    with socket.create_connection((parts.hostname, parts.port), timeout=20) as connection:
+        head = f"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
+        connection.sendall(head.encode())
+        assert b" 413 " in connection.recv(65536)
+        connection.sendall(b"x" * size)
+        while connection.recv(65536):
+            pass
+
+
 def raw(served: Served, rest: bytes, line: bytes = b"POST /v1/completions HTTP/1.1\r\n") -> bytes:
     """The answer to bytes as they are."""
     parts = urlsplit(served.url)
