@@ -52,17 +52,17 @@ def slam(connection: socket.socket) -> None:
 def test_a_client_that_leaves_stops_costing(server: Served, stream: bool) -> None:
     wait_for(server.is_idle)
     drawn_before = server.metric("rocmforge_output_tokens_total")
-    # Some seconds of work, so that it is seen to run on any machine.
-    body = {**LONG, "prompt": ["Once upon a time"] * 4, "n": 8, "stream": stream}
+    # A second of work and more, so that it is seen to run.
+    body = {**LONG, "n": 8, "stream": stream}
     for _ in range(2):
         connection = connect(server, body)
         if stream:
             connection.recv(4096)  # the first tokens are there
-        wait_for(lambda: server.get("/v1/status").json()["pending_requests"] == 32)
+        wait_for(lambda: server.get("/v1/status").json()["pending_requests"] == 8)
         slam(connection)
         wait_for(server.is_idle)
     drawn = server.metric("rocmforge_output_tokens_total") - drawn_before
-    assert drawn < 32 * 500
+    assert drawn < 16 * 500
     statuses = [e["status"] for e in server.log_entries() if e.get("route") == "/v1/completions"]
     assert statuses[-2:] == ([200, 200] if stream else [499, 499])
     assert "traceback" not in server.log.read_text()
