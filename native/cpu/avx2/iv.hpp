@@ -13,7 +13,7 @@ namespace {
 struct Iv {
   static constexpr int kLanes = 8;
   static constexpr bool kAnyByte = false;
-  static constexpr int kFewColumns = 2;
+  static constexpr int kFourUnitsColumns = 2;  // four units up to so many columns
   static constexpr int kManyGroup = 4;
   using Bytes = __m256i;
   using Ints = __m256i;

@@ -13,8 +13,8 @@ namespace {
 struct Iv {
   static constexpr int kLanes = 16;
   static constexpr bool kAnyByte = true;
-  static constexpr int kFewColumns = 4;
-  static constexpr int kManyGroup = 6;  // times two units: 12 sums of integers, 12 of floats
+  static constexpr int kFourUnitsColumns = 4;  // four units up to so many columns
+  static constexpr int kManyGroup = 6;         // times two units: 12 sums of integers, 12 of floats
   using Bytes = __m512i;
   using Ints = __m512i;
   using Floats = __m512;

@@ -7,18 +7,23 @@ namespace rocmforge::cpu {
 namespace {
 
 // Calls put(values, offset of the group, chunk, its steps, place in the group, columns of the
-// group) for every chunk of every column.
+// group) for every chunk of every column; values are null where there is no column.
 template <class Put>
 inline void for_columns(const PackColumnsArgs& a, std::int64_t steps, Put put) {
+  const std::int64_t packed = packed_columns(a.num_cols, a.group);
   for (std::int64_t group = a.group_begin; group < a.group_end; ++group) {
     const std::int64_t first = group * a.group;
-    const std::int64_t columns = smaller(a.group, a.num_cols - first);
+    const std::int64_t columns = smaller(a.group, packed - first);
     for (std::int64_t chunk = 0; chunk * kChunkSteps < steps; ++chunk) {
       const std::int64_t n = smaller(kChunkSteps, steps - chunk * kChunkSteps);
-      const std::int64_t at = columns_offset(chunk, first, n, a.num_cols);
+      const std::int64_t at = columns_offset(chunk, first, n, packed);
       for (std::int64_t c = 0; c < columns; ++c) {
-        const std::int64_t row = a.source ? a.source[first + c] : first + c - a.x_first;
-        put(a.x + row * a.x_stride + chunk * kPanelChunk, at, chunk, n, c, columns);
+        const float* x = nullptr;
+        if (first + c < a.num_cols) {
+          const std::int64_t row = a.source ? a.source[first + c] : first + c - a.x_first;
+          x = a.x + row * a.x_stride + chunk * kPanelChunk;
+        }
+        put(x, at, chunk, n, c, columns);
       }
     }
   }
@@ -30,7 +35,8 @@ inline void pack_floats(const PackColumnsArgs& a) {
               [&](const float* x, std::int64_t at, std::int64_t chunk, std::int64_t n,
                   std::int64_t c, std::int64_t columns) {
                 float* to = y + at * kPanelStep + c;
-                const std::int64_t present = smaller(n * kPanelStep, a.k - chunk * kPanelChunk);
+                const std::int64_t present =
+                    x ? smaller(n * kPanelStep, a.k - chunk * kPanelChunk) : 0;
                 for (std::int64_t i = 0; i < present; ++i) to[i * columns] = x[i];
                 for (std::int64_t i = present; i < n * kPanelStep; ++i) to[i * columns] = 0.0f;
               });
@@ -41,7 +47,10 @@ void pack_quantized(const PackColumnsArgs& a) {
   auto* y = static_cast<quant::BlockQ8x32*>(a.y);
   for_columns(a, a.k / kPanelStep,
               [&](const float* x, std::int64_t at, std::int64_t, std::int64_t n, std::int64_t c,
-                  std::int64_t columns) { quantize(y + at + c, columns, x, n * kPanelStep); });
+                  std::int64_t columns) {
+                if (x) return quantize(y + at + c, columns, x, n * kPanelStep);
+                for (std::int64_t i = 0; i < n; ++i) y[at + c + i * columns] = {};
+              });
 }
 
 }  // namespace

@@ -27,31 +27,40 @@ template <class Block, int U, int C>
   });
 }
 
+// All of k, for one group of columns at a time.
+template <class Block, int U, int C>
+inline void float_group(const PanelArgs& a, std::int64_t column, std::int64_t all_columns,
+                        Iv::Floats* sums, std::int64_t first, std::int64_t count) {
+  using P = PanelOf<Block>;
+  for (int i = 0; i < U * C; ++i) sums[i] = Iv::zero();
+  Units<P, U> units(a, first, count);
+  const std::int64_t steps = (a.k + kPanelStep - 1) / kPanelStep;
+  for (std::int64_t chunk = 0; chunk * kChunkSteps < steps; ++chunk) {
+    const std::int64_t n = smaller(kChunkSteps, steps - chunk * kChunkSteps);
+    const float* x = static_cast<const float*>(a.columns) +
+                     columns_offset(chunk, column, n, all_columns) * kPanelStep;
+    float_tile<Block, U, C>(sums, units.at, x, n * kPanelStep);
+    units.next_chunk();
+  }
+}
+
 template <class Block>
 void multiply_floats(const PanelArgs& a) {
-  using P = PanelOf<Block>;
-  const std::int64_t steps = (a.k + kPanelStep - 1) / kPanelStep;
-  for_panels(a, [&]<int U>(ColumnRange columns, std::int64_t first, std::int64_t count) {
-    auto* sums = static_cast<Iv::Floats*>(a.scratch);
-    for (std::int64_t i = 0; i < U * columns.count; ++i) sums[i] = Iv::zero();
-    const std::uint8_t* units[U];
-    for (int u = 0; u < U; ++u)
-      units[u] = static_cast<const std::uint8_t*>(a.w) +
-                 (first + smaller(u / kHalves, count - 1)) * P::bytes(a.k);
-    for (std::int64_t chunk = 0; chunk * kChunkSteps < steps; ++chunk) {
-      const std::int64_t n = smaller(kChunkSteps, steps - chunk * kChunkSteps);
-      for (std::int64_t c = 0; c < columns.count; c += a.group) {
-        const float* x = static_cast<const float*>(a.columns) +
-                         columns_offset(chunk, columns.first + c, n, a.num_cols) * kPanelStep;
-        with_columns<kFewGroup>(smaller(a.group, columns.count - c), [&]<int C>() {
-          if constexpr (U == kUnits || C <= kFewColumns)
-            float_tile<Block, U, C>(sums + U * c, units, x, n * kPanelStep);
-        });
-      }
-      for (int u = 0; u < U; ++u) units[u] += P::kChunkBytes;
-    }
-    store_sums<U>(a, columns, first, count);
-  });
+  auto* sums = static_cast<Iv::Floats*>(a.scratch);
+  for_panels(
+      a,
+      [&]<int C>(std::int64_t first, std::int64_t count) {
+        float_group<Block, kFewUnits<C>, C>(a, 0, C, sums, first, count);
+        store_sums<kFewUnits<C>>(a, {0, a.num_cols}, first, count);
+      },
+      [&](ColumnRange columns, std::int64_t first, std::int64_t count) {
+        for (std::int64_t c = 0; c < columns.count; c += a.group)
+          with_columns<Iv::kManyGroup>(smaller(a.group, columns.count - c), [&]<int C>() {
+            float_group<Block, kUnits, C>(a, columns.first + c, a.num_cols, sums + kUnits * c,
+                                          first, count);
+          });
+        store_sums<kUnits>(a, columns, first, count);
+      });
 }
 
 }  // namespace

@@ -121,10 +121,16 @@ struct PanelOf<quant::BlockIQ4_XS> : PanelLayout<4, 0, 128, PanelScales::kSigned
   static constexpr int value(int code) { return quant::iq4_value(code); }
 };
 
-// Columns are packed in groups (PanelFns::group), chunk by chunk: [chunk][group][step][column
-// of the group], an activation block (quant/activations.hpp) each; of a float format [chunk][group]
-// [weight][column of the group], a float each, zeros beyond the row's length.
-// In blocks, or in runs of 32 floats.
+// Columns are packed in groups (PanelFns::group), chunk by chunk: [chunk][group][step][column of
+// the group], an activation block (quant/activations.hpp) each; of a float format
+// [chunk][group][weight] [column of the group], a float each. What lies beyond the row's length or
+// the last column of few is zero.
+constexpr std::int64_t packed_columns(std::int64_t columns, std::int64_t group) {
+  return columns < group ? group : columns;
+}
+
+// Of a group that begins with `first_column`; in blocks, or in runs of 32 floats. `steps` are those
+// of the chunk, `columns` the packed ones.
 constexpr std::int64_t columns_offset(std::int64_t chunk, std::int64_t first_column,
                                       std::int64_t steps, std::int64_t columns) {
   return chunk * kChunkSteps * columns + first_column * steps;

@@ -35,8 +35,9 @@ constexpr int kHalves = static_cast<int>(kPanelRows) / Iv::kLanes;
 constexpr std::int64_t kGroupBytes = 64;  // four weights of 16 rows
 // Units of a tile. Four streams of memory at a time: with one 24 GB/s, with four 37 of 39 (two
 // threads, Xeon with AMX).
-constexpr int kFewUnits = 4, kUnits = 2;
-constexpr int kFewColumns = Iv::kFewColumns;
+constexpr int kUnits = 2;
+template <int C>
+constexpr int kFewUnits = C <= Iv::kFourUnitsColumns ? 4 : kUnits;
 constexpr std::int64_t kMaxColumns = 512;  // whose sums are kept at a time, in L2
 
 // The codes of group g of the step at `p`, which points to this unit's lanes.
@@ -295,12 +296,13 @@ template <int U>
 inline void store_sums(const PanelArgs& a, ColumnRange columns, std::int64_t first,
                        std::int64_t count) {
   const auto* sums = static_cast<const Iv::Floats*>(a.scratch);
+  const std::int64_t packed = packed_columns(columns.count, a.group);
   for (std::int64_t c = 0; c < columns.count; c += a.group) {
-    const std::int64_t group = smaller(a.group, columns.count - c);
+    const std::int64_t group = smaller(a.group, packed - c);
     for (int u = 0; u < U && u / kHalves < count; ++u) {
       const std::int64_t row = (first + u / kHalves) * kPanelRows + u % kHalves * Iv::kLanes;
       if (row >= a.rows) break;
-      for (std::int64_t i = 0; i < group; ++i)
+      for (std::int64_t i = 0; i < group && c + i < columns.count; ++i)
         Iv::store(a.y + (columns.first + c + i) * a.y_stride + row, sums[U * c + u * group + i],
                   a.rows - row);
     }
@@ -315,71 +317,99 @@ inline void fetch_results(const PanelArgs& a, std::int64_t column, std::int64_t 
       __builtin_prefetch(a.y + c * a.y_stride + (panel + u) * kPanelRows, 1, 3);
 }
 
-// Rows of panels first .. first + count - 1, count <= U / kHalves.
+// Units of panels first .. first + count - 1, count <= U / kHalves; what is beyond the last panel
+// computes it once more.
 template <class P, int U>
-inline void multiply_panels(const PanelArgs& a, ColumnRange columns, std::int64_t first,
-                            std::int64_t count) {
+struct Units {
+  const std::uint8_t* at[U];
+
+  Units(const PanelArgs& a, std::int64_t first, std::int64_t count) {
+    for (int u = 0; u < U; ++u)
+      at[u] = static_cast<const std::uint8_t*>(a.w) +
+              (first + smaller(u / kHalves, count - 1)) * P::bytes(a.k);
+  }
+  void next_chunk() {
+    for (int u = 0; u < U; ++u) at[u] += P::kChunkBytes;
+  }
+};
+
+template <class P, int C>
+inline void multiply_few(const PanelArgs& a, std::int64_t first, std::int64_t count) {
+  constexpr int U = kFewUnits<C>;
+  auto* sums = static_cast<Iv::Floats*>(a.scratch);
+  for (int i = 0; i < U * C; ++i) sums[i] = Iv::zero();
+  Units<P, U> units(a, first, count);
+  const auto* x = static_cast<const BlockQ8x32*>(a.columns);
+  for (std::int64_t steps = a.k / kPanelStep; steps > 0; steps -= kChunkSteps) {
+    direct_tile<P, U, C>(sums, units.at, x, smaller(kChunkSteps, steps));
+    units.next_chunk();
+    x += C * kChunkSteps;
+  }
+  store_sums<U>(a, {0, a.num_cols}, first, count);
+}
+
+template <class P>
+inline void multiply_many(const PanelArgs& a, ColumnRange columns, std::int64_t first,
+                          std::int64_t count) {
   using Chunk = Expanded<P>;
   auto* sums = static_cast<Iv::Floats*>(a.scratch);
   auto& expanded = *reinterpret_cast<Chunk*>(static_cast<char*>(a.scratch) + kPanelSumsBytes);
   const std::int64_t steps = a.k / kPanelStep;
-  const bool expands = a.num_cols > kFewGroups * kFewGroup;
-  for (std::int64_t i = 0; i < U * columns.count; ++i) sums[i] = Iv::zero();
-
-  const std::uint8_t* units[U];
-  for (int u = 0; u < U; ++u)  // what is beyond the last panel computes it once more
-    units[u] = static_cast<const std::uint8_t*>(a.w) +
-               (first + smaller(u / kHalves, count - 1)) * P::bytes(a.k);
+  for (std::int64_t i = 0; i < kUnits * columns.count; ++i) sums[i] = Iv::zero();
+  Units<P, kUnits> units(a, first, count);
   for (std::int64_t chunk = 0; chunk * kChunkSteps < steps; ++chunk) {
     const std::int64_t n = smaller(kChunkSteps, steps - chunk * kChunkSteps);
     const auto* x = static_cast<const BlockQ8x32*>(a.columns) +
                     columns_offset(chunk, columns.first, n, a.num_cols);
-    if constexpr (U == kUnits) {
-      if (expands) {
-        expand<P>(expanded, units, n);
-        const bool ends = (chunk + 1) * kChunkSteps >= steps;
-        for (std::int64_t c = 0; c < columns.count; c += Iv::kManyGroup) {
-          if (ends) fetch_results(a, columns.first + c, first);
-          with_columns<Iv::kManyGroup>(smaller(Iv::kManyGroup, columns.count - c), [&]<int C>() {
-            expanded_tile<P::kNumScales, P::kHasMin, Chunk::kBias, Chunk::kMaxCode, C>(
-                sums + U * c, expanded, x + c * n, n);
-          });
-        }
-      }
+    expand<P>(expanded, units.at, n);
+    const bool ends = (chunk + 1) * kChunkSteps >= steps;
+    for (std::int64_t c = 0; c < columns.count; c += Iv::kManyGroup) {
+      if (ends) fetch_results(a, columns.first + c, first);
+      with_columns<Iv::kManyGroup>(smaller(Iv::kManyGroup, columns.count - c), [&]<int C>() {
+        expanded_tile<P::kNumScales, P::kHasMin, Chunk::kBias, Chunk::kMaxCode, C>(
+            sums + kUnits * c, expanded, x + c * n, n);
+      });
     }
-    if (!expands)
-      for (std::int64_t c = 0; c < columns.count; c += kFewGroup)
-        with_columns<U == kUnits ? kFewGroup : kFewColumns>(
-            smaller(kFewGroup, columns.count - c),
-            [&]<int C>() { direct_tile<P, U, C>(sums + U * c, units, x + c * n, n); });
-    for (int u = 0; u < U; ++u) units[u] += P::kChunkBytes;
+    units.next_chunk();
   }
-  store_sums<U>(a, columns, first, count);
+  store_sums<kUnits>(a, columns, first, count);
 }
 
-// Panels[U](args, columns, first, count) computes up to U units.
-template <class Panels>
-inline void for_panels(const PanelArgs& a, Panels panels) {
+// few<C>(first, count) computes up to kFewUnits<C> units of C columns, many(columns, first, count)
+// up to kUnits.
+template <class Few, class Many>
+inline void for_panels(const PanelArgs& a, Few few, Many many) {
+  const auto in_runs_of = [&](std::int64_t panels, auto f) __attribute__((always_inline)) {
+    for (std::int64_t p = a.panel_begin; p < a.panel_end; p += panels)
+      f(p, smaller(panels, a.panel_end - p));
+  };
   if (a.num_cols <= kFewColumns) {
-    constexpr int kPanels = kFewUnits / kHalves;
-    for (std::int64_t p = a.panel_begin; p < a.panel_end; p += kPanels)
-      panels.template operator()<kFewUnits>(ColumnRange{0, a.num_cols}, p,
-                                            smaller(kPanels, a.panel_end - p));
-    return;
+    const auto with = [&]<int C>() __attribute__((always_inline)) {
+      in_runs_of(kFewUnits<C> / kHalves, [&](std::int64_t first, std::int64_t count) {
+        few.template operator()<C>(first, count);
+      });
+    };
+    if (a.group == 1) return with.template operator()<1>();
+    if (a.group == 2) return with.template operator()<2>();
+    if (a.group == 4) return with.template operator()<4>();
+    return with.template operator()<8>();
   }
-  constexpr int kPanels = kUnits / kHalves;
   const std::int64_t most = kMaxColumns / a.group * a.group;
   for (std::int64_t c = 0; c < a.num_cols; c += most)
-    for (std::int64_t p = a.panel_begin; p < a.panel_end; p += kPanels)
-      panels.template operator()<kUnits>(ColumnRange{c, smaller(most, a.num_cols - c)}, p,
-                                         smaller(kPanels, a.panel_end - p));
+    in_runs_of(kUnits / kHalves, [&](std::int64_t first, std::int64_t count) {
+      many(ColumnRange{c, smaller(most, a.num_cols - c)}, first, count);
+    });
 }
 
 template <class Block>
 void multiply(const PanelArgs& a) {
-  for_panels(a, [&]<int U>(ColumnRange columns, std::int64_t first, std::int64_t count) {
-    multiply_panels<PanelOf<Block>, U>(a, columns, first, count);
-  });
+  using P = PanelOf<Block>;
+  for_panels(
+      a,
+      [&]<int C>(std::int64_t first, std::int64_t count) { multiply_few<P, C>(a, first, count); },
+      [&](ColumnRange columns, std::int64_t first, std::int64_t count) {
+        multiply_many<P>(a, columns, first, count);
+      });
 }
 
 }  // namespace
