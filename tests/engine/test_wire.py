@@ -98,6 +98,11 @@ def test_a_message_too_large_for_a_frame_is_refused() -> None:
         list(encode([Submit(1, [2**31 - 1] * 4_000_000, None)]))
 
 
+def test_a_number_beyond_64_bits_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="beyond 64 bits"):
+        list(encode([Submit(1, [2**64], None)]))
+
+
 @pytest.mark.parametrize(
     "data",
     [

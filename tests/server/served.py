@@ -46,11 +46,17 @@ class Served:
         assert values, name
         return sum(map(float, values))
 
-    def is_idle(self) -> bool:
-        """Whether nothing runs, and no request holds a block."""
+    def wait_until_idle(self) -> None:
+        """Until nothing runs, and no request holds a block."""
+        wait_for(lambda: self.get("/v1/status").json()["pending_requests"] == 0)
+        # What the engine has said so far may be older than the requests that it was sent.
+        num_told = self.metric("rocmforge_engine_heartbeats_total")
+        wait_for(lambda: self.metric("rocmforge_engine_heartbeats_total") > num_told)
+        wait_for(self._is_idle)
+
+    def _is_idle(self) -> bool:
         return (
-            self.get("/v1/status").json()["pending_requests"] == 0
-            and self.metric("rocmforge_requests_running") == 0
+            self.metric("rocmforge_requests_running") == 0
             and self.metric("rocmforge_requests_waiting") == 0
             and self.metric("rocmforge_kv_blocks_free") == self.metric("rocmforge_kv_blocks")
         )

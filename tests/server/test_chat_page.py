@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import SMALL, Served, serving, wait_for
+from served import PATIENCE_S, SMALL, Served, serving, wait_for
 
 KEY = "a-key-of-sixteen-bytes"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -27,6 +28,14 @@ def test_the_page_needs_nothing_from_elsewhere(server: Served) -> None:
     assert "default-src 'none'" in response.headers["content-security-policy"]
     assert "unsafe" not in response.headers["content-security-policy"]
     assert not re.search(r"https?://|src=|href=|@import|url\(|innerHTML|eval", response.text)
+
+
+# The model is free to end its answer at once, which would leave nothing to stop.
+ENDLESS = """
+const sent = window.fetch;
+window.fetch = (url, options) => sent(url, options?.body === undefined ? options : {
+  ...options, body: JSON.stringify({...JSON.parse(options.body), ignore_eos: true})});
+"""
 
 
 class Browser:
@@ -76,6 +85,7 @@ class Browser:
 
     def _next(self) -> Any:
         while b"\0" not in self._data:
+            assert select.select([self._read], [], [], PATIENCE_S)[0], "the browser is silent"
             data = os.read(self._read, 65536)
             assert data, "the browser is gone"
             self._data += data
@@ -125,6 +135,8 @@ def test_the_page_asks_for_the_key_streams_stops_and_clears(
         text = "document.getElementById({!r}).textContent".format
         wait_for(lambda: "parts on cpu" in (browser.run(text("where")) or ""))
         assert browser.run(text("model")) == "stories-14m-Q4_K_M"
+
+        browser.run(ENDLESS)
 
         def say(words: str) -> None:
             browser.run(

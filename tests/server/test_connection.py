@@ -17,7 +17,8 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
 
 async def answer(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001
-    await asyncio.sleep(0.3)  # longer than headers may take
+    if scope["path"] == "/slow":
+        await asyncio.sleep(0.7)  # longer than headers may take
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body", "body": b""})
 
@@ -26,7 +27,7 @@ Client = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def run(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "HEADER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(connection, "HEADER_TIMEOUT_S", 0.6)
 
     async def test() -> None:
         config = uvicorn.Config(answer, log_config=None, ws="none", lifespan="off")
@@ -58,7 +59,7 @@ def test_a_request_that_does_not_get_complete_is_cut_off(
 def test_requests_that_take_long_to_answer_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _ in range(2):
-            writer.write(REQUEST + b"\r\n")
+            writer.write(REQUEST.replace(b"/", b"/slow", 1) + b"\r\n")
             assert b"204" in await reader.readuntil(b"\r\n\r\n")
 
     run(client, monkeypatch)

@@ -142,6 +142,7 @@ def test_the_log_has_ids_and_counts_but_no_keys_and_no_content(locked: Served) -
     headers = {**bearer(KEY), "X-Request-Id": "mine\x01"}
     response = locked.post("/v1/completions?secret=1", body, headers=headers)
     ours = response.headers["x-request-id"]
+    wait_for(lambda: ours in locked.log.read_text())  # written once the answer is out
     (entry,) = [e for e in locked.log_entries() if e.get("request_id") == ours]
     assert entry["route"] == "/v1/completions"
     assert entry["status"] == 200

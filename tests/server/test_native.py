@@ -57,7 +57,7 @@ def test_tokenize_and_detokenize_are_the_models(server: Served, tokenizer: Token
 
 
 def test_status_and_placement_tell_what_is(server: Served) -> None:
-    wait_for(server.is_idle)
+    server.wait_until_idle()
     assert server.get("/v1/status").json() == {
         "status": "ready",
         "model_loaded": True,

@@ -15,9 +15,6 @@ import httpx
 import pytest
 from served import Served
 
-from rocmforge.server.errors import RequestError
-from rocmforge.server.json_body import parse_json
-
 COMPLETIONS = "/v1/completions"
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hello"}]
@@ -33,6 +30,7 @@ WRONG: list[tuple[str, Any, str | None]] = [
     (COMPLETIONS, {"prompt": [-1]}, None),
     (COMPLETIONS, {"prompt": [8192]}, None),
     (COMPLETIONS, {"prompt": [2**40]}, None),
+    (COMPLETIONS, {"prompt": [2**70]}, None),
     (COMPLETIONS, {"prompt": [1] * 600}, None),
     (COMPLETIONS, {"prompt": "word " * 10_000}, None),
     (COMPLETIONS, {"prompt": "a", "suffix": "b"}, "suffix"),
@@ -173,6 +171,7 @@ BODIES = {
     "a number beyond floats": b'{"prompt": "a", "temperature": 1e400}',
     "an endless integer": b'{"prompt": "a", "seed": ' + b"9" * 100_000 + b"}",
     "a lone surrogate": b'{"prompt": "\\ud800"}',
+    "a lone surrogate where nothing reads it": b'{"prompt": "a", "metadata": {"\\uDFFF": 1}}',
     "a byte order mark": b'\xef\xbb\xbf{"prompt": "a"}',
     "UTF-16": '{"prompt": "a"}'.encode("utf-16"),
     "not UTF-8": b'{"prompt": "\xff"}',
@@ -185,14 +184,6 @@ def test_a_malformed_body_is_refused(server: Served, name: str) -> None:
     response = server.post(COMPLETIONS, content=BODIES[name])
     assert response.status_code == 400, response.text
     assert "error" in response.json()
-
-
-def test_a_body_may_nest_64_deep_and_no_deeper() -> None:
-    for start, end in (("[", "]"), ('{"a":', "}")):
-        inner = "[" + "]"
-        assert parse_json((start * 63 + inner + end * 63).encode())
-        with pytest.raises(RequestError, match="over 64 deep"):
-            parse_json((start * 64 + inner + end * 64).encode())
 
 
 def test_a_null_character_in_a_prompt_is_text(server: Served) -> None:

@@ -53,3 +53,14 @@ def test_lists_in_the_environment_that_are_no_json_are_named(
     monkeypatch.setenv("ROCMFORGE_ALLOWED_HOSTS", "a.example")
     with pytest.raises(InvalidArgumentError, match="allowed_hosts"):
         ServerSettings.load()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("prot = 1", "prot"), ("port = 'x'", "port"), ("port = ", "TOML|Invalid")],
+)
+def test_a_setting_of_the_file_that_is_none_is_named(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(text)
+    with pytest.raises(InvalidArgumentError, match=words):
+        ServerSettings.load(file)

@@ -47,6 +47,11 @@ class EngineChild:
         limit = STEP_TIMEOUT_S + STEP_TIMEOUT_FACTOR * self.longest_step_s
         return f"a step took over {limit:.0f} s" if now - self.stepped_at > limit else ""
 
+    def excuse(self, duration: float, now: float) -> None:
+        """Does not count a time in which nobody listened."""
+        self.heard_at = min(now, self.heard_at + duration)
+        self.stepped_at = min(now, self.stepped_at + duration)
+
     def note(self, beat: Heartbeat, now: float) -> None:
         """Takes note of a heartbeat."""
         before, stats = self.heartbeat, beat.stats
@@ -62,13 +67,17 @@ async def spawn(now: float) -> EngineChild:
     """Starts a process, which waits for a Start message."""
     ours, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own program, a fork's time
-            [sys.executable, "-m", "rocmforge.engine.process", str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            stdout=2,  # nothing is to mix with what a command prints
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONSAFEPATH": "1"},  # nothing from the working directory
-        )
+        try:
+            process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own program, a fork's time
+                [sys.executable, "-m", "rocmforge.engine.process", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # nothing is to mix with what a command prints
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONSAFEPATH": "1"},  # nothing from the working directory
+            )
+        except OSError:
+            ours.close()
+            raise
     reader, writer = await asyncio.open_connection(sock=ours, limit=_BUFFER_BYTES)
     loaded = asyncio.get_running_loop().create_future()
     return EngineChild(process, reader, writer, now, loaded, heard_at=now, stepped_at=now)

@@ -70,6 +70,7 @@ class EngineSupervisor:
         self._num_quick_ends = 0
         self.model: Loaded | None = None
         self.num_restarts = 0
+        self.num_heartbeats = 0
 
     # --- what is known
 
@@ -213,9 +214,14 @@ class EngineSupervisor:
 
     async def _watch(self, child: EngineChild) -> None:
         """Kills a process that is silent or whose step does not end; reading then ends."""
+        looked_at = self._clock()
         while True:
             await asyncio.sleep(_TICK_S)
-            child.failure = child.fault(self._clock())
+            now = self._clock()
+            if now - looked_at > 2 * _TICK_S:  # this loop was held up, and has heard nothing
+                child.excuse(now - looked_at, now)
+            looked_at = now
+            child.failure = child.fault(now)
             if child.failure:
                 child.process.kill()
                 return
@@ -233,6 +239,7 @@ class EngineSupervisor:
             if (request := self._live.get(message.request_id)) is not None:
                 request.wake()
         elif isinstance(message, Heartbeat):
+            self.num_heartbeats += 1
             child.note(message, self._clock())
         elif isinstance(message, Loaded):
             child.stepped_at = self._clock()

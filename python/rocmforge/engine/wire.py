@@ -49,12 +49,17 @@ _ERRORS: Final[dict[str, type[RocmForgeError]]] = {
 def encode(messages: Iterable[Message]) -> Iterator[bytes]:
     """Frames that hold the messages, in order.
 
-    Raises InvalidArgumentError for a message that is too large for a frame.
+    Raises InvalidArgumentError for a message that is too large for a frame, or a number in it for
+    64 bits.
     """
     parts: list[bytes] = []
     size = 0
     for fields_ in _flattened(messages):
-        part: bytes = msgpack.packb(fields_)
+        try:
+            part: bytes = msgpack.packb(fields_)
+        except OverflowError:
+            msg = "a number of a message, such as a token id, is beyond 64 bits"
+            raise InvalidArgumentError(msg) from None
         if len(part) > MAX_FRAME_BYTES - _HEADER_BYTES:
             msg = f"a message of {len(part)} bytes is over the limit of {MAX_FRAME_BYTES}"
             raise InvalidArgumentError(msg)

@@ -20,6 +20,7 @@ def create_app(state: ServerState) -> Guard:
         app.include_router(module.router)
     app.add_exception_handler(RocmForgeError, _failed)
     app.add_exception_handler(HTTPException, _no_route)
+    app.add_exception_handler(Exception, _failed)  # a bug: answered here, logged by the guard
     return Guard(app, state)
 
 

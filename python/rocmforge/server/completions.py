@@ -57,9 +57,9 @@ async def _start(state: ServerState, body: CompletionRequest, namespace: str) ->
     params = body.sampling_params(max_tokens, body.logprobs)
     ids = await encode_prompts(state, prompts)
     generation = await Generation.start(state, ids, params, n, namespace)
-    echoes = [p if isinstance(p, str) else state.tokenizer.decode(p) for p in prompts]
-    if not body.echo:
-        echoes = [""] * len(prompts)
+    echoes = [""] * len(prompts)
+    if body.echo:
+        echoes = [p if isinstance(p, str) else state.tokenizer.decode(p) for p in prompts]
     return _Answer(state, generation, [text for text in echoes for _ in range(n)], body.logprobs)
 
 

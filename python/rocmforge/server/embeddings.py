@@ -14,7 +14,7 @@ from rocmforge.engine.embedding import embed
 from rocmforge.server.errors import RequestError
 from rocmforge.server.json_body import read_body
 from rocmforge.server.prompts import encode_prompts
-from rocmforge.server.protocol import MAX_PROMPTS, StrictModel, TokenIds, prompt_list
+from rocmforge.server.protocol import MAX_PROMPTS, ListOf, StrictModel, TokenIds, prompt_list
 from rocmforge.server.state import ServerState
 from rocmforge.server.streaming import while_connected
 
@@ -26,8 +26,8 @@ class EmbeddingRequest(StrictModel):
     input: (
         str
         | TokenIds
-        | Annotated[list[str], Field(max_length=MAX_PROMPTS)]
-        | Annotated[list[TokenIds], Field(max_length=MAX_PROMPTS)]
+        | Annotated[ListOf[str], Field(max_length=MAX_PROMPTS)]
+        | Annotated[ListOf[TokenIds], Field(max_length=MAX_PROMPTS)]
     )
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None

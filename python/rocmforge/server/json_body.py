@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any, NoReturn, TypeVar
 
 from fastapi import Request
@@ -15,6 +16,7 @@ from rocmforge.server.errors import ClientLeftError, RequestError
 MAX_DEPTH = 64
 # Parsing more than this takes over a millisecond, in which the loop has others to serve.
 _LARGE_BYTES = 64 * 1024
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -58,7 +60,7 @@ def _path(loc: tuple[int | str, ...]) -> list[str]:
 
 
 def parse_json(data: bytes) -> Any:
-    """Strict JSON: UTF-8, no name twice in an object, no NaN, at most MAX_DEPTH deep."""
+    """Strict JSON: UTF-8, whole characters, no name twice in an object, no NaN, at most MAX_DEPTH deep."""
     try:
         value = json.loads(
             data.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant
@@ -71,6 +73,8 @@ def parse_json(data: bytes) -> Any:
         _refuse(f"the body is nested over {MAX_DEPTH} deep")
     except ValueError as error:
         _refuse(f"the body is not JSON: {error}"[:300])
+    if _SURROGATE.search(data):
+        _check_characters(value)
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [
@@ -83,6 +87,15 @@ def parse_json(data: bytes) -> Any:
     if level:
         _refuse(f"the body is nested over {MAX_DEPTH} deep")
     return value
+
+
+def _check_characters(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        _refuse("the body has half of a surrogate pair, which is no character")
+    except RecursionError:
+        _refuse(f"the body is nested over {MAX_DEPTH} deep")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

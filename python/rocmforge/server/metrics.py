@@ -67,6 +67,10 @@ class _EngineCollector(Collector):
         engine = self._engine
         yield _gauge("engine_up", "Whether the engine takes requests.", float(engine.is_ready))
         yield _counter("engine_restarts", "Engine processes replaced.", engine.num_restarts)
+        beats = engine.num_heartbeats
+        yield _counter(
+            "engine_heartbeats", "Accounts of the engine; figures are the last one's.", beats
+        )
         model = engine.model
         placement = model.placement if model is not None else []
         num_on_cpu = sum(device == "cpu" and why != "asked for" for _, device, why in placement)

@@ -17,10 +17,12 @@ from rocmforge.server.errors import RequestError
 from rocmforge.server.generation import Generation
 from rocmforge.server.json_body import read_body
 from rocmforge.server.prompts import encode_prompts
-from rocmforge.server.protocol import StrictModel
+from rocmforge.server.protocol import ListOf, StrictModel
 from rocmforge.server.state import ServerState
 from rocmforge.server.streaming import EventStream, event, while_connected
+from rocmforge.tokenizer import Tokenizer
 
+MAX_TOKENIZED = 1_000_000
 MAX_DETOKENIZED = 1_000_000
 
 router = APIRouter()
@@ -36,13 +38,13 @@ class GenerateRequest(StrictModel):
 
 
 class TokenizeRequest(StrictModel):
-    text: str
+    text: str = Field(max_length=MAX_TOKENIZED)
     add_special: bool = False
     parse_special: bool = False
 
 
 class DetokenizeRequest(StrictModel):
-    tokens: list[int] = Field(max_length=MAX_DETOKENIZED)
+    tokens: ListOf[int] = Field(max_length=MAX_DETOKENIZED)
     skip_special: bool = True
 
 
@@ -127,8 +129,11 @@ async def _events(request: Request, generation: Generation) -> AsyncGenerator[by
 async def tokenize(request: Request) -> Response:
     state: ServerState = request.app.state.server
     body = await read_body(request, TokenizeRequest)
-    tokenizer = state.tokenizer
-    ids = await asyncio.to_thread(tokenizer.encode, body.text, body.add_special, body.parse_special)
+    return await asyncio.to_thread(_tokenized, state.tokenizer, body)
+
+
+def _tokenized(tokenizer: Tokenizer, body: TokenizeRequest) -> Response:
+    ids = tokenizer.encode(body.text, body.add_special, body.parse_special)
     texts = [tokenizer.token_bytes(i).decode(errors="replace") for i in ids]
     return JSONResponse({"token_ids": ids, "tokens": texts})
 

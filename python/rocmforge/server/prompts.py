@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from rocmforge.errors import InvalidArgumentError
 from rocmforge.server.errors import RequestError
+from rocmforge.server.json_body import parse_json
 from rocmforge.server.protocol import ChatRequest, Message
 from rocmforge.server.state import ServerState
 
@@ -30,8 +30,7 @@ async def encode_prompts(state: ServerState, prompts: Sequence[str | list[int]])
 async def encode_chat(state: ServerState, body: ChatRequest, tools: Any) -> list[int]:
     """The conversation, written with the template of the model's file; see encode_prompts()."""
     state.engine.check_room()
-    messages = [_plain(message) for message in body.messages]
-    _check_size(state, sum(len(str(message["content"])) for message in messages))
+    _check_size(state, sum(map(_num_characters, body.messages)))
     options: dict[str, Any] = {}
     if body.reasoning_effort is not None:
         options["reasoning_effort"] = body.reasoning_effort
@@ -39,7 +38,9 @@ async def encode_chat(state: ServerState, body: ChatRequest, tools: Any) -> list
         options |= body.chat_template_kwargs.model_dump(exclude_none=True)
     try:
         return await asyncio.to_thread(
-            state.tokenizer.encode_chat, messages, tools=tools, **options
+            lambda: state.tokenizer.encode_chat(
+                [_plain(message) for message in body.messages], tools=tools, **options
+            )
         )
     except InvalidArgumentError as error:
         raise RequestError(str(error), param="messages") from None
@@ -66,6 +67,13 @@ def _encode(state: ServerState, prompt: str | list[int]) -> list[int]:
         msg = "the prompt is empty, and the model has no token to begin a text with"
         raise RequestError(msg, param="prompt")
     return ids
+
+
+def _num_characters(message: Message) -> int:
+    content = message.content or ""
+    texts = [content] if isinstance(content, str) else [part.text for part in content]
+    texts += [call.function.arguments for call in message.tool_calls or []]
+    return sum(map(len, texts)) + len(message.reasoning_content or "")
 
 
 def _plain(message: Message) -> dict[str, Any]:
@@ -95,7 +103,7 @@ def _plain(message: Message) -> dict[str, Any]:
 
 def _arguments(text: str) -> Any:
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = parse_json(text.encode())
+    except RequestError:
         return text
     return value if isinstance(value, dict) else text

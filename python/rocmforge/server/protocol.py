@@ -6,9 +6,9 @@ rather than ignored; those of OpenAI's that make no difference here are listed a
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from rocmforge.engine.sampling import SamplingParams
 from rocmforge.errors import InvalidArgumentError
@@ -19,11 +19,28 @@ MAX_PROMPTS = 32
 MAX_MESSAGES = 4096
 MAX_TOOLS = 512
 
+MAX_BIASES = 1024
+
 ANY_OBJECT = '{"type":"object"}'
+
+Item = TypeVar("Item")
+# pydantic keeps about a kilobyte for each thing that is wrong, and a body has room for millions:
+# one is enough.
+ListOf = Annotated[list[Item], Field(fail_fast=True)]
 
 
 class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_one_unknown(cls, data: Any) -> Any:
+        """One name that is not known is enough to be refused; see ListOf."""
+        if not isinstance(data, dict) or len(data) <= len(cls.model_fields):
+            return data
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        unknown = next(name for name in data if name not in known)
+        return {name: value for name, value in data.items() if name in known or name == unknown}
 
 
 class StreamOptions(StrictModel):
@@ -43,6 +60,13 @@ class ResponseFormat(StrictModel):
     json_schema: JsonSchema | None = None
 
 
+def _bounded_bias(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > MAX_BIASES:
+        msg = f"there are {len(value)} biases; the limit is {MAX_BIASES}"
+        raise ValueError(msg)
+    return value
+
+
 class Sampling(StrictModel):
     """What completions and chats have in common."""
 
@@ -53,11 +77,11 @@ class Sampling(StrictModel):
     n: int | None = Field(None, ge=1, le=MAX_CHOICES)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    stop: str | list[str] | None = None
+    stop: str | ListOf[str] | None = None
     seed: int | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    logit_bias: dict[str, float] | None = Field(None, max_length=1024)
+    logit_bias: Annotated[dict[str, float] | None, BeforeValidator(_bounded_bias)] = None
     response_format: ResponseFormat | None = None
     # Beside OpenAI's.
     top_k: int | None = None
@@ -119,7 +143,7 @@ class Sampling(StrictModel):
         return {int(key): value for key, value in bias.items()}
 
 
-TokenIds = Annotated[list[int], Field(min_length=1)]
+TokenIds = Annotated[ListOf[int], Field(min_length=1)]
 
 
 def prompt_list(given: Any, name: str) -> list[str | list[int]]:
@@ -138,8 +162,8 @@ class CompletionRequest(Sampling):
     prompt: (
         str
         | TokenIds
-        | Annotated[list[str], Field(max_length=MAX_PROMPTS)]
-        | Annotated[list[TokenIds], Field(max_length=MAX_PROMPTS)]
+        | Annotated[ListOf[str], Field(max_length=MAX_PROMPTS)]
+        | Annotated[ListOf[TokenIds], Field(max_length=MAX_PROMPTS)]
     )
     echo: bool | None = None
     logprobs: int | None = Field(None, ge=0, le=20)
@@ -168,10 +192,10 @@ class ToolCall(StrictModel):
 
 class Message(StrictModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: str | ListOf[TextPart] | None = None
     name: str | None = None
     reasoning_content: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: ListOf[ToolCall] | None = None
     tool_call_id: str | None = None
     refusal: str | None = None
     annotations: list[Any] | None = None  # of an answer that is sent back; of no effect
@@ -209,13 +233,13 @@ class TemplateOptions(StrictModel):
 
 
 class ChatRequest(Sampling):
-    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
+    messages: ListOf[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    tools: list[Tool] | None = Field(None, max_length=MAX_TOOLS)
+    tools: ListOf[Tool] | None = Field(None, max_length=MAX_TOOLS)
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = Field(None, max_length=16)
     chat_template_kwargs: TemplateOptions | None = None
-    modalities: list[Literal["text"]] | None = None  # of no effect
+    modalities: ListOf[Literal["text"]] | None = None  # of no effect
