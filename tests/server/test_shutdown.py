@@ -149,3 +149,18 @@ def test_a_server_that_cannot_start_says_why_in_one_line(
     assert ran.stdout == ""
     assert len(ran.stderr.splitlines()) == 1, ran.stderr
     assert words in ran.stderr
+
+
+def test_a_port_that_another_server_has_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        ran = subprocess.run(
+            [sys.executable, "-m", "rocmforge", "serve", "--port", port],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    assert ran.returncode == 2
+    assert len(ran.stderr.splitlines()) == 1, ran.stderr
+    assert f"127.0.0.1 port {port}" in ran.stderr
