@@ -5,7 +5,8 @@ at which a buffer of the same size is read in the same run. Prefill is a prompt 
 layer and Gop/s (four operations per visible position, query head and element). All layers are
 read in turn, so that no cache holds them. Rounds take the configurations in turn, so that a
 disturbed minute hits all; the best of the rounds is reported beside the median, as other load on a
-shared machine only ever subtracts.
+shared machine only ever subtracts. Where the level has matrix tiles, prompts are attended both by
+them (in bfloat16, the default mode) and by the kernels of one token (float32, deterministic mode).
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Case:
         tokens: int,
         layers: int,
         shuffled: bool = False,
+        tiles: bool = False,
     ) -> None:
         self.shape, self.positions = shape, positions
         self.tokens, self.layers = tokens, layers
@@ -63,6 +65,7 @@ class Case:
             num_layers=self.layers,
             num_threads=threads,
             isa=isa,
+            tiles=tiles,
         )
         at = np.arange(positions)
         slots = table[at // BLOCK_SIZE] * BLOCK_SIZE + at % BLOCK_SIZE
@@ -122,21 +125,25 @@ def decode(arguments: argparse.Namespace, shape: Shape, kv_dtype: str, isa: str)
 
 
 def prefill(arguments: argparse.Namespace, shape: Shape, kv_dtype: str, isa: str) -> None:
-    cases = [
-        Case(shape, kv_dtype, isa, threads, tokens, tokens=tokens, layers=2)
+    kinds = [
+        (threads, tokens, tiles)
         for threads in arguments.threads
         for tokens in arguments.prompts
+        for tiles in ((False, True) if isa == "amx" else (False,))
+    ]
+    cases = [
+        Case(shape, kv_dtype, isa, threads, tokens, tokens=tokens, layers=2, tiles=tiles)
+        for threads, tokens, tiles in kinds
     ]
     times: list[list[float]] = [[] for _ in cases]
     for _ in range(arguments.rounds):
         for case, seconds in zip(cases, times, strict=True):
             seconds.append(case.seconds())
-    names = [(threads, tokens) for threads in arguments.threads for tokens in arguments.prompts]
-    for (threads, tokens), case, seconds in zip(names, cases, times, strict=True):
+    for (threads, tokens, tiles), case, seconds in zip(kinds, cases, times, strict=True):
         best, median = min(seconds), statistics.median(seconds)
         print(
-            f"prefill {kv_dtype:5} {isa:7} {threads} threads, {tokens} tokens: "
-            f"best {best / case.layers * 1e3:.2f} median {median / case.layers * 1e3:.2f} ms a "
+            f"prefill {kv_dtype:5} {isa:7} {threads} threads, {tokens} tokens, "
+            f"{'bfloat16' if tiles else 'float32'}: best {best / case.layers * 1e3:.2f} median {median / case.layers * 1e3:.2f} ms a "
             f"layer, {case.operations / best / 1e9:.0f} {case.operations / median / 1e9:.0f} Gop/s"
         )
 

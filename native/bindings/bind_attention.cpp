@@ -24,16 +24,21 @@ using Ints = py::array_t<std::int32_t, py::array::c_style | py::array::forcecast
 
 constexpr ErrorCode kCode = ErrorCode::kInvalidArgument;
 
+// With tiles, every number of rows goes through them if the cache fits.
 // The cache starts as NaN, so that whatever reads a position that nobody stored shows it.
 class PagedAttention {
  public:
   PagedAttention(int num_heads, int num_kv_heads, int head_dim, int value_dim, float scale,
                  const std::string& kv_dtype, std::int64_t num_blocks, std::int64_t block_size,
-                 int num_layers, int num_threads, const std::optional<std::string>& isa)
+                 int num_layers, int num_threads, const std::optional<std::string>& isa, bool tiles)
       : spec_(spec(num_heads, num_kv_heads, head_dim, value_dim, scale, num_layers)),
         kernels_(kernels_named(isa)),
         kv_(spec_, kv_type_named(kv_dtype), num_blocks, block_size),
-        pool_(num_threads) {
+        pool_(num_threads),
+        tiles_(tiles) {
+    check(!tiles || kernels_.attend_tiles.scratch_bytes, ErrorCode::kUnsupported,
+          "the level has no matrix tiles");
+    kernels_.attend_tiles.min_rows = 1;
     std::memset(kv_.k(0, 0), 0xff, static_cast<std::size_t>(kv_.bytes()));
   }
 
@@ -90,7 +95,7 @@ class PagedAttention {
     py::gil_scoped_release nogil;
     for (int layer = 0; layer < spec_.num_layers; ++layer) {
       float* rows = out + layer * batch.num_tokens() * spec_.num_heads * spec_.value_dim;
-      attention_.run({kernels_, spec_, kv_, batch, layer, rows, queries, stride}, pool_);
+      attention_.run({kernels_, spec_, kv_, batch, layer, rows, queries, stride, tiles_}, pool_);
     }
     return y;
   }
@@ -121,6 +126,7 @@ class PagedAttention {
   cpu::Kernels kernels_;
   cpu::CpuKvCache kv_;
   ThreadPool pool_;
+  bool tiles_;
   cpu::Attention attention_;
 };
 
@@ -129,11 +135,11 @@ class PagedAttention {
 void bind_attention(py::module_& m) {
   py::class_<PagedAttention>(m, "PagedAttention")
       .def(py::init<int, int, int, int, float, const std::string&, std::int64_t, std::int64_t, int,
-                    int, const std::optional<std::string>&>(),
+                    int, const std::optional<std::string>&, bool>(),
            py::kw_only(), py::arg("num_heads"), py::arg("num_kv_heads"), py::arg("head_dim"),
            py::arg("value_dim"), py::arg("scale"), py::arg("kv_dtype"), py::arg("num_blocks"),
            py::arg("block_size"), py::arg("num_layers") = 1, py::arg("num_threads") = 1,
-           py::arg("isa") = py::none())
+           py::arg("isa") = py::none(), py::arg("tiles") = false)
       .def("store", &PagedAttention::store, py::arg("layer"), py::arg("k"), py::arg("v"),
            py::arg("slots"))
       .def("attend", &PagedAttention::attend, py::arg("q"), py::arg("positions"),

@@ -40,14 +40,6 @@ struct Tile {
   const std::byte* next_values[kTileGroups];
 };
 
-// One group of kKvLanes positions, or the row of one position.
-inline const std::byte* paged(const AttendArgs& a, const void* base, std::int64_t position,
-                              std::int64_t row_bytes) {
-  const std::int64_t block = a.block_table[position / a.block_size];
-  return static_cast<const std::byte*>(base) +
-         (block * a.block_size + position % a.block_size) * row_bytes;
-}
-
 // A group beyond `last` (a position) is replaced by the first: its scores are not used.
 inline void locate(const std::byte** groups, const AttendArgs& a, const void* base,
                    std::int64_t position, std::int64_t last, std::int64_t row_bytes) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <string>
 
 #include "core/error.hpp"
@@ -15,6 +16,8 @@ constexpr std::int64_t kItemsPerThread = 4;
 // Enough rows that the conversion of a tile of keys and values is under a tenth of the work on it.
 constexpr std::int64_t kMostRows = 96;
 static_assert(kMostRows <= kAttendMaxRows);
+// Matrix tiles take rows by 32.
+constexpr std::int64_t kTileRows = 32;
 
 std::int64_t aligned(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
 std::int64_t float_bytes(std::int64_t n) { return aligned(n * std::int64_t{sizeof(float)}); }
@@ -22,15 +25,24 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; 
 
 }  // namespace
 
-void Attention::fit(const DecoderSpec& spec, int num_threads) {
+void Attention::fit(const Call& call, int num_threads) {
+  const DecoderSpec& spec = call.spec;
+  const AttendTileFns& tiles = call.kernels.attend_tiles;
   heads_ = spec.num_heads;
   kv_heads_ = spec.num_kv_heads;
   group_ = heads_ / kv_heads_;
   head_dim_ = spec.head_dim;
   value_dim_ = spec.value_dim;
-  state_bytes_ = float_bytes(kMostRows * attend_stride(value_dim_)) + 2 * float_bytes(kMostRows);
-  scratch_bytes_ = aligned(attend_scratch_bytes(head_dim_, value_dim_)) +
-                   float_bytes(kMostRows * head_dim_) + float_bytes(kMostRows) + 2 * state_bytes_;
+  const bool uses_tiles =
+      call.tiles && tiles.scratch_bytes && fits_attend_tiles(call.kv.block_size(), value_dim_);
+  tile_rows_ = uses_tiles ? tiles.min_rows : INT64_MAX;
+  most_rows_ = uses_tiles ? kAttendMaxRows : kMostRows;
+  kernel_bytes_ = aligned(attend_scratch_bytes(head_dim_, value_dim_));
+  if (uses_tiles)
+    kernel_bytes_ = std::max(kernel_bytes_, aligned(tiles.scratch_bytes(head_dim_, value_dim_)));
+  state_bytes_ = float_bytes(most_rows_ * attend_stride(value_dim_)) + 2 * float_bytes(most_rows_);
+  scratch_bytes_ = kernel_bytes_ + float_bytes(most_rows_ * head_dim_) + float_bytes(most_rows_) +
+                   2 * state_bytes_;
   scratch_.resize(static_cast<std::size_t>(num_threads));
   for (Buffer& buffer : scratch_)
     if (buffer.bytes() < static_cast<std::size_t>(scratch_bytes_))
@@ -38,7 +50,7 @@ void Attention::fit(const DecoderSpec& spec, int num_threads) {
 }
 
 void Attention::run(const Call& call, ThreadPool& pool) {
-  fit(call.spec, pool.num_threads());
+  fit(call, pool.num_threads());
   plan(call.batch, pool.num_threads());
   const auto items = static_cast<std::int64_t>(items_.size()) * kv_heads_;
   if (items < kItemsPerThread * pool.num_threads() && pool.num_threads() > 1 && items > 0 &&
@@ -51,8 +63,9 @@ void Attention::run(const Call& call, ThreadPool& pool) {
 void Attention::plan(const Batch& batch, int num_threads) {
   items_.clear();
   const std::int64_t all_rows = batch.num_tokens() * heads_;
-  const std::int64_t rows = std::clamp(ceil_div(all_rows, kItemsPerThread * num_threads),
-                                       std::min(group_, kMostRows), kMostRows);
+  std::int64_t rows = ceil_div(all_rows, kItemsPerThread * num_threads);
+  if (rows >= tile_rows_) rows = ceil_div(rows, kTileRows) * kTileRows;
+  rows = std::clamp(rows, std::min(group_, most_rows_), most_rows_);
   for (std::int64_t s = 0; s < batch.num_seqs(); ++s) {
     const std::int64_t first = batch.query_start_loc[static_cast<std::size_t>(s)];
     const std::int64_t last = batch.query_start_loc[static_cast<std::size_t>(s) + 1];
@@ -73,16 +86,15 @@ void Attention::plan(const Batch& batch, int num_threads) {
 
 Attention::State Attention::state_at(std::byte* memory) const {
   auto* values = reinterpret_cast<float*>(memory);
-  float* maximum = values + float_bytes(kMostRows * attend_stride(value_dim_)) / 4;
-  return {values, maximum, maximum + float_bytes(kMostRows) / 4};
+  float* maximum = values + float_bytes(most_rows_ * attend_stride(value_dim_)) / 4;
+  return {values, maximum, maximum + float_bytes(most_rows_) / 4};
 }
 
 void Attention::compute(State state, const Call& call, const Item& item, std::int64_t head,
                         std::int64_t range, std::byte* scratch) const {
   const Batch& b = call.batch;
-  auto* q =
-      reinterpret_cast<float*>(scratch + aligned(attend_scratch_bytes(head_dim_, value_dim_)));
-  auto* seen = reinterpret_cast<std::int32_t*>(q + float_bytes(kMostRows * head_dim_) / 4);
+  auto* q = reinterpret_cast<float*>(scratch + kernel_bytes_);
+  auto* seen = reinterpret_cast<std::int32_t*>(q + float_bytes(most_rows_ * head_dim_) / 4);
   const std::int64_t first_token = b.query_start_loc[static_cast<std::size_t>(item.sequence)];
   for (std::int64_t r = 0; r < item.num_rows; ++r) {
     const std::int64_t token = first_token + (item.first_row + r) / group_;
@@ -109,7 +121,9 @@ void Attention::compute(State state, const Call& call, const Item& item, std::in
   args.head_dim = head_dim_;
   args.value_dim = value_dim_;
   args.scratch = scratch;
-  call.kernels.attend[static_cast<int>(call.kv.type())](args);
+  const Kernels& k = call.kernels;
+  const AttendFn* attend = item.num_rows >= tile_rows_ ? k.attend_tiles.attend : k.attend;
+  attend[static_cast<int>(call.kv.type())](args);
 }
 
 void Attention::merge(State into, State from, std::int64_t rows) const {

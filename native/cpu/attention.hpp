@@ -24,6 +24,7 @@ class Attention {
     float* y;               // [T, heads, value_dim]
     const float* q;         // [T, heads, head_dim]
     std::int64_t q_stride;  // floats from one token's to the next's
+    bool tiles;             // whether many rows may go through kernels.attend_tiles
   };
   void run(const Call& call, ThreadPool& pool);
 
@@ -37,7 +38,7 @@ class Attention {
   struct State {
     float *values, *maximum, *sum;  // as in AttendArgs
   };
-  void fit(const DecoderSpec& spec, int num_threads);
+  void fit(const Call& call, int num_threads);
   void plan(const Batch& batch, int num_threads);
   void compute(State state, const Call& call, const Item& item, std::int64_t head,
                std::int64_t range, std::byte* scratch) const;
@@ -48,7 +49,9 @@ class Attention {
   State state_at(std::byte* memory) const;
 
   std::int64_t heads_ = 0, kv_heads_ = 0, group_ = 0, head_dim_ = 0, value_dim_ = 0;
-  std::int64_t state_bytes_ = 0, scratch_bytes_ = 0;
+  std::int64_t state_bytes_ = 0, kernel_bytes_ = 0, scratch_bytes_ = 0;
+  std::int64_t most_rows_ = 0;   // of an item
+  std::int64_t tile_rows_ = 0;   // items of so many go through tiles
   std::vector<Item> items_;      // of the step, longest first
   std::vector<Buffer> scratch_;  // per thread: the kernel's, queries, `seen`, two states
   Buffer ranges_;                // states of ranges that different threads compute

@@ -29,6 +29,7 @@ const CpuWeights& cpu_weights(const LinearWeights& w) { return static_cast<const
 CpuBackend::CpuBackend(const Kernels& kernels, const CpuOptions& options)
     : k_(kernels),
       pool_(options.num_threads),
+      tiles_(!options.float_activations && !options.deterministic),
       linear_(k_, pool_, options.float_activations, options.deterministic) {}
 
 StoragePtr CpuBackend::allocate(std::int64_t bytes) { return std::make_unique<HostStorage>(bytes); }
@@ -176,7 +177,8 @@ void CpuBackend::store_kv(Step& s, const float* k, const float* v, std::int64_t 
 
 void CpuBackend::attention(Step& s, const float* q, std::int64_t row_stride) {
   const auto& kv = static_cast<const CpuKvCache&>(s.kv);
-  attention_.run({k_, s.spec, kv, s.batch, s.layer, s.a.attended->floats(), q, row_stride}, pool_);
+  attention_.run({k_, s.spec, kv, s.batch, s.layer, s.a.attended->floats(), q, row_stride, tiles_},
+                 pool_);
 }
 
 void CpuBackend::silu_mul(float* y, const float* x, std::int64_t rows, std::int64_t n) {

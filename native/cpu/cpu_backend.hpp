@@ -65,6 +65,7 @@ class CpuBackend final : public Backend {
  private:
   Kernels k_;
   ThreadPool pool_;
+  bool tiles_;  // whether attention may round to bfloat16
   CpuLinear linear_;
   std::vector<float> cos_, sin_;  // [T, rotary / 2]
   Attention attention_;

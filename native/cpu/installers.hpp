@@ -30,5 +30,6 @@ void install_avx512_sample(Kernels& k);
 
 void install_amx_pack(Kernels& k);
 void install_amx_gemm(Kernels& k);
+void install_amx_attend(Kernels& k);
 
 }  // namespace rocmforge::cpu

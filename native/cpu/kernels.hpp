@@ -190,6 +190,25 @@ constexpr std::int64_t attend_scratch_bytes(std::int64_t head_dim, std::int64_t 
 }
 using AttendFn = void (*)(const AttendArgs&);
 
+// The same of many rows, in bfloat16: queries (times the scale), keys, weights and values are
+// rounded to nearest even, subnormals to zero, their products exact and summed in float32; a sum of
+// weights is that of the rounded ones.
+//
+// |score - exact| <= 2^-7 sum |q k| =: e besides float32 sums, so |y - exact| <= max |v| *
+// (2 (exp(2 e) - 1) + 3 * 2^-8): two roundings of a weight, numerator and denominator, one of a
+// value. A value beyond the largest bfloat16 becomes infinite.
+//
+// Null where a level has no matrix tiles.
+struct AttendTileFns {
+  std::int64_t min_rows;  // fewer are faster through Kernels::attend
+  std::int64_t (*scratch_bytes)(std::int64_t head_dim, std::int64_t value_dim);
+  AttendFn attend[kNumKvTypes];
+};
+// What the tiles can read; the rest is left to Kernels::attend.
+constexpr bool fits_attend_tiles(std::int64_t block_size, std::int64_t value_dim) {
+  return keys_are_interleaved(block_size) && value_dim % kKvLanes == 0;
+}
+
 struct Kernels {
   Isa isa;
   LinearFn linear_quantized[quant::kNumFormats];  // x in activation blocks
@@ -204,6 +223,7 @@ struct Kernels {
   RopeFn rope;
   StoreKvFn store_kv[kNumKvTypes];
   AttendFn attend[kNumKvTypes];
+  AttendTileFns attend_tiles;
   SampleKernels sample;
 };
 

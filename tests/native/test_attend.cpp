@@ -32,7 +32,7 @@ struct Sizes {
 };
 
 // Attention over keys of 0 (in every layout and type bytes of 0) and values of 2.
-void check_average(const cpu::Kernels& k, KvType type, const Sizes& s) {
+void check_average(const cpu::Kernels& k, KvType type, const Sizes& s, bool tiles) {
   const std::int64_t blocks = (s.seen + s.block_size - 1) / s.block_size;
   const std::int64_t key_bytes = blocks * s.block_size * kv_row_bytes(type, s.head_dim);
   const std::int64_t row = kv_row_bytes(type, s.value_dim);
@@ -45,7 +45,8 @@ void check_average(const cpu::Kernels& k, KvType type, const Sizes& s) {
   constexpr std::int64_t kFloat = sizeof(float);
   const Memory q(s.rows * s.head_dim * kFloat), maximum(s.rows * kFloat), sum(s.rows * kFloat);
   const Memory y(s.rows * cpu::attend_stride(s.value_dim) * kFloat);
-  const Memory scratch(cpu::attend_scratch_bytes(s.head_dim, s.value_dim));
+  const Memory scratch(tiles ? k.attend_tiles.scratch_bytes(s.head_dim, s.value_dim)
+                             : cpu::attend_scratch_bytes(s.head_dim, s.value_dim));
   std::fill_n(q.floats(), s.rows * s.head_dim, 1.0f);
   std::vector<std::int32_t> table(static_cast<std::size_t>(blocks)), seen;
   for (std::int64_t b = 0; b < blocks; ++b)
@@ -68,9 +69,10 @@ void check_average(const cpu::Kernels& k, KvType type, const Sizes& s) {
   args.head_dim = s.head_dim;
   args.value_dim = s.value_dim;
   args.scratch = scratch.bytes();
-  k.attend[static_cast<int>(type)](args);
+  (tiles ? k.attend_tiles.attend : k.attend)[static_cast<int>(type)](args);
 
-  const double tolerance = type == KvType::kQ8_0 ? 2e-3 : 1e-5;  // 127 * float16(2 / 127)
+  // 127 * float16(2 / 127), which bfloat16 rounds to 2.
+  const double tolerance = type == KvType::kQ8_0 ? 2e-3 : 1e-5;
   for (std::int64_t r = 0; r < s.rows; ++r) {
     CHECK(maximum.floats()[r] == 0.0f);
     CHECK(sum.floats()[r] == static_cast<float>(seen[static_cast<std::size_t>(r)]));
@@ -89,9 +91,24 @@ TEST_CASE("attention stays within its buffers and averages values under equal sc
       for (const std::int64_t rows : {1, 4, 7, 8, 13, 33, 128})
         for (const std::int64_t block_size : {16, 5, 32})
           for (const std::int64_t seen : {1, 16, 33, 64, 70}) {
-            check_average(k, static_cast<KvType>(type), {rows, 64, 96, block_size, seen});
+            check_average(k, static_cast<KvType>(type), {rows, 64, 96, block_size, seen}, false);
             if (static_cast<KvType>(type) != KvType::kQ8_0)
-              check_average(k, static_cast<KvType>(type), {rows, 9, 19, block_size, seen});
+              check_average(k, static_cast<KvType>(type), {rows, 9, 19, block_size, seen}, false);
+          }
+  }
+}
+
+TEST_CASE("attention in matrix tiles stays within its buffers and averages values") {
+  for (const cpu::Isa isa : cpu::available_isas()) {
+    const cpu::Kernels k = cpu::kernels_for(isa);
+    if (!k.attend_tiles.scratch_bytes) continue;
+    for (int type = 0; type < kNumKvTypes; ++type)
+      for (const std::int64_t rows : {1, 15, 16, 17, 33, 48, 100, 128})
+        for (const std::int64_t block_size : {16, 32})
+          for (const std::int64_t seen : {1, 16, 33, 64, 70, 200}) {
+            check_average(k, static_cast<KvType>(type), {rows, 64, 96, block_size, seen}, true);
+            if (static_cast<KvType>(type) != KvType::kQ8_0)
+              check_average(k, static_cast<KvType>(type), {rows, 9, 48, block_size, seen}, true);
           }
   }
 }

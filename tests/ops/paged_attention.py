@@ -81,6 +81,7 @@ class Cache:
         kv_dtype: str = "f32",
         block_size: int = 16,
         threads: int = 1,
+        tiles: bool = False,
     ) -> None:
         shape = sequences[0].shape
         self.sequences = sequences
@@ -98,6 +99,7 @@ class Cache:
             block_size=block_size,
             num_threads=threads,
             isa=isa,
+            tiles=tiles,
         )
         first = 0
         for sequence, count, table in zip(sequences, used, self.tables, strict=True):
@@ -147,4 +149,41 @@ def expected(sequence: Sequence, tokens: range, kv_dtype: str = "f32") -> tuple[
             relative = 2 * (shape.head_dim + 2) * EPS * (np.abs(keys) @ np.abs(q)).max()
             relative += (n + n / 64 + n / 256 + 16) * EPS
             bound[row, head] = relative * np.abs(values).max(0)
+    return y, bound
+
+
+def bfloat16(x: npt.NDArray[np.floating]) -> Doubles:
+    """The nearest bfloat16 of finite values, as float64; subnormals are zero."""
+    nearest = (to_bf16(x.astype(np.float32)).astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return np.where(np.abs(nearest) < 2.0**-126, 0.0, nearest).astype(np.float64)
+
+
+def expected_of_tiles(
+    sequence: Sequence, tokens: range, kv_dtype: str = "f32"
+) -> tuple[Doubles, Doubles]:
+    """Attention in float64 over operands rounded to bfloat16, and how far the tiles may be off.
+
+    The rounded operands are known, so of the scores only float32 sums count: head_dim additions of
+    exact products, and the error of a score is that of its weight. A weight is then off by 2^-13
+    (its exp) and rounded (2^-8), which the sum of weights sees as well; the rest is float32: an
+    addition a position, rescalings (8 roundings a tile of 64) and the merging of ranges.
+    """
+    k, v = bfloat16(stored(kv_dtype, sequence.k)), bfloat16(stored(kv_dtype, sequence.v))
+    shape = sequence.shape
+    y = np.empty((len(tokens), shape.heads, shape.value_dim))
+    bound = np.empty_like(y)
+    for row, position in enumerate(tokens):
+        n = position + 1
+        for head in range(shape.heads):
+            q = bfloat16(sequence.q[position, head] * np.float32(sequence.scale))
+            keys, values = k[:n, head // shape.group], v[:n, head // shape.group]
+            scores = keys @ q
+            weights = np.exp(scores - scores.max())
+            weights /= weights.sum()
+            y[row, head] = weights @ values
+            relative = 2 * (shape.head_dim + 2) * EPS * (np.abs(keys) @ np.abs(q)).max()
+            relative += 2.0**-13 + 2.0**-8 + (n + n / 8 + 32) * EPS
+            # An error common to all weights cancels: those of y count by their distance from it.
+            spread = weights @ np.abs(values - y[row, head])
+            bound[row, head] = 1.05 * relative * spread + 4 * EPS * np.abs(values).max(0)
     return y, bound

@@ -5,6 +5,7 @@
 // may be fused, and rounded to bfloat16 to nearest even.
 #pragma once
 
+#include "cpu/amx/round.hpp"
 #include "cpu/avx512/iv.hpp"
 #include "cpu/panel/multiply_body.hpp"
 
@@ -14,13 +15,6 @@ namespace {
 struct TileRows {
   __m512i first, second;
 };
-
-// Values of even and odd k, interleaved.
-[[gnu::always_inline]] inline __m512i rounded(__m512 even, __m512 odd) {
-  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
-                                         8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  return _mm512_permutexvar_epi16(order, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(odd, even)));
-}
 
 // What the groups of a step share, in memory: scale * integer + offset, a row a lane.
 template <class P>

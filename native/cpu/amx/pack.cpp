@@ -1,5 +1,6 @@
 // Columns in float32 to the packed bfloat16 of layout.hpp.
 #include "cpu/amx/layout.hpp"
+#include "cpu/amx/round.hpp"
 #include "cpu/installers.hpp"
 
 namespace rocmforge::cpu {
@@ -7,16 +8,6 @@ namespace {
 
 std::int64_t packed_bytes(std::int64_t k, std::int64_t columns) {
   return PackedLayout(k, columns).bytes();
-}
-
-// 32 values from x on as bfloat16, rounded to nearest even; those beyond n are zero.
-inline __m512i rounded(const float* x, std::int64_t n) {
-  const auto mask = [](std::int64_t left) {
-    return static_cast<__mmask16>(left >= 16 ? 0xffff : left <= 0 ? 0 : (1 << left) - 1);
-  };
-  const __m512 low = _mm512_maskz_loadu_ps(mask(n), x);
-  const __m512 high = _mm512_maskz_loadu_ps(mask(n - 16), x + 16);
-  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
 }
 
 void pack(const PackArgs& a) {

@@ -38,8 +38,8 @@ template <int kTile>
 }
 
 template <int kTile>
-[[gnu::always_inline]] inline void tile_load(const char* p) {
-  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(p), "r"(64L), "i"(kTile) : "memory");
+[[gnu::always_inline]] inline void tile_load(const void* p, std::int64_t stride = 64) {
+  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(p), "r"(stride), "i"(kTile) : "memory");
 }
 
 // With a hint that the lines need not stay in the first-level cache.
