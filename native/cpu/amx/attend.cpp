@@ -20,7 +20,7 @@
 namespace rocmforge::cpu {
 namespace {
 
-constexpr std::int64_t kPositions = kAttendTile;  // of a turn; 128 and 256 are slower
+constexpr std::int64_t kPositions = kAttendTile;  // of a turn; 128 are slower, 256 no faster
 constexpr std::int64_t kTileRows = 16;
 constexpr std::int64_t kBlockRows = 32;  // two tiles
 constexpr std::int64_t kStep = 32;       // elements of a tile's row: of heads or of positions
@@ -423,6 +423,9 @@ std::int64_t scratch_bytes(std::int64_t head_dim, std::int64_t value_dim) {
 }  // namespace
 
 void install_amx_attend(Kernels& k) {
+  // Against attend_body, ms for 1024 positions in f16 of 4 heads and layers at 4, 8, 16 and 32
+  // rows: 64 elements 0.24 : 0.42, 0.39 : 0.42, 0.76 : 0.43, 1.33 : 0.55; 128 elements 0.45 : 0.78,
+  // 0.71 : 0.78, 1.34 : 0.73, 3.19 : 1.08.
   k.attend_tiles.min_rows = 16;
   k.attend_tiles.scratch_bytes = scratch_bytes;
   k.attend_tiles.attend[static_cast<int>(KvType::kF16)] = attend<F16>;
