@@ -42,8 +42,8 @@ void multiply_panels(const cpu::Kernels& k, int f, const Exact<std::uint8_t>& w,
   const std::int64_t group = k.panels.group(cols);
   k.panels.pack_columns[static_cast<int>(type)](
       {columns.get(), x.get(), n, nullptr, 0, n, cols, group, 0, (cols + group - 1) / group});
-  k.panels.multiply[f]({y.get(), rows, packed.get(), columns.get(), n, rows, 0, panels, cols, group,
-                        scratch.get()});
+  k.panels.multiply[f](
+      {y.get(), rows, packed.get(), columns.get(), n, rows, 0, panels, cols, group, scratch.get()});
   if (!k.gemm.pack) return;
   const Exact<std::uint8_t> tiles(k.gemm.packed_bytes(n, cols));
   const Exact<std::uint8_t> space(k.gemm.scratch_bytes);
