@@ -63,6 +63,7 @@ def shapes(name: str) -> list[Shape]:
         cols = int(rng.choice([1, 2, 3, 4, 5, 6, 7, 8, 9, 17]))
         chosen.append(Shape(int(rng.choice([1, 3, 8, 13, 33])), cols, k))
     chosen.append(Shape(5, 65, 2 * unit))
+    chosen.append(Shape(5, 512, unit))  # more than the panels' kernels take at a time
     chosen.append(Shape(9, 2, 40 * 256 + (0 if unit == 256 else unit)))
     return chosen
 

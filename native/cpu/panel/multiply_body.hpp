@@ -296,9 +296,9 @@ template <int U>
 inline void store_sums(const PanelArgs& a, ColumnRange columns, std::int64_t first,
                        std::int64_t count) {
   const auto* sums = static_cast<const Iv::Floats*>(a.scratch);
-  const std::int64_t packed = packed_columns(columns.count, a.group);
+  const bool filled_up = a.num_cols <= kFewColumns;
   for (std::int64_t c = 0; c < columns.count; c += a.group) {
-    const std::int64_t group = smaller(a.group, packed - c);
+    const std::int64_t group = filled_up ? a.group : smaller(a.group, columns.count - c);
     for (int u = 0; u < U && u / kHalves < count; ++u) {
       const std::int64_t row = (first + u / kHalves) * kPanelRows + u % kHalves * Iv::kLanes;
       if (row >= a.rows) break;
