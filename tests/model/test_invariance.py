@@ -21,7 +21,8 @@ from rocmforge.model.options import LoadOptions
 
 VOCAB_SIZE = 500
 TEXT = Path(__file__).resolve().parents[1] / "data" / "sample-text.txt"
-NUM_CIRCUMSTANCES = 500  # of each model: 2,000 in all
+# Of each model: 2,000 in all at the level the machine would choose, some at a lower one.
+NUM_CIRCUMSTANCES = 500 if _native.cpu.isa() == _native.cpu.available_isas()[-1] else 150
 MODELS = {
     "llama-Q4_K_M": {"architecture": "llama", "weight_format": "Q4_K_M"},
     "qwen2-Q8_0": {"architecture": "qwen2", "weight_format": "Q8_0"},
@@ -107,7 +108,7 @@ def test_default_mode_stays_close_to_float_activations() -> None:
         Submit(4, ids[:33], greedy),
     ]
     expected = alone(model, requests, LoadOptions(activations="float"))
-    for how, got in under_random_circumstances(model, "text", 20, requests, LoadOptions()):
+    for how, got in under_random_circumstances(model, "text", 10, requests, LoadOptions()):
         rows = []
         for request in requests:
             (wanted,) = expected[request.request_id]
