@@ -17,7 +17,13 @@ from gguf_bytes.catalogue import catalogue
 from gguf_bytes.tiny import tiny_model
 from gguf_bytes.writer import ARRAY, STRING, U8, string, text
 from rocmforge.errors import ModelFileError, UnsupportedError
-from rocmforge.gguf.header import MAX_INNER_ARRAYS, MAX_KEYS, MAX_STRINGS, MAX_TENSORS
+from rocmforge.gguf.header import (
+    MAX_HEADER_BYTES,
+    MAX_INNER_ARRAYS,
+    MAX_KEYS,
+    MAX_STRINGS,
+    MAX_TENSORS,
+)
 from rocmforge.model import check_model
 
 CASES = catalogue()
@@ -120,7 +126,7 @@ LIMIT_FILES = {
     # Zeros are empty strings and, as type and count, empty arrays of u8.
     "strings": (lambda n: array_file(STRING, n, 8 * n), MAX_STRINGS, "no tensors"),
     "inner_arrays": (lambda n: array_file(ARRAY, n, 12 * n), MAX_INNER_ARRAYS, "no tensors"),
-    "long_array": (lambda n: array_file(U8, n, n), 200 << 20, "no tensors"),
+    "long_array": (lambda n: array_file(U8, n, n), 100 << 20, "no tensors"),
 }
 
 
@@ -131,7 +137,7 @@ def test_file_at_a_limit_is_read_in_time_and_one_beyond_is_refused(
     make, limit, message = LIMIT_FILES[name]
     paths = [tmp_path / "valid.gguf", tmp_path / "at.gguf", tmp_path / "beyond.gguf"]
     paths[0].write_bytes(tiny_model().build())
-    beyond = limit + 1 if name != "long_array" else (256 << 20) + 1
+    beyond = limit + 1 if name != "long_array" else MAX_HEADER_BYTES + 1
     for path, count in zip(paths[1:], (limit, beyond), strict=True):
         data, nbytes = make(count)
         with path.open("wb") as file:

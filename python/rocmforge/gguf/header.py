@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from rocmforge.errors import ModelFileError
+from rocmforge.gguf._string_arrays import skip
 from rocmforge.gguf.mapped_file import MappedFile
 from rocmforge.gguf.signature import describe
 from rocmforge.gguf.values import SCALARS, VALUE_TYPES, Array, Scalar, ValueType
 
-MAX_HEADER_BYTES = 256 << 20
+MAX_HEADER_BYTES = 128 << 20  # many times a vocabulary of 256k tokens and its merges
 MAX_STRING_BYTES = 64 << 20
 MAX_KEY_BYTES = (1 << 16) - 1  # the specification's own limit
 MAX_KEYS = 1 << 16
@@ -52,7 +53,7 @@ class Header:
     version: int
     pairs: dict[str, Scalar | Array]
     tensors: list[RawTensor]
-    data: bytes  # the file up to `end`
+    data: bytearray  # the file up to `end`
     end: int
 
 
@@ -81,9 +82,8 @@ class _HeaderReader:
         self._check_count("tensor", num_tensors, MAX_TENSORS, _MIN_TENSOR, 8)
         seen: set[str] = set()
         tensors = [self._tensor(seen) for _ in range(num_tensors)]
-        return Header(
-            version, pairs, tensors, bytes(memoryview(self._data)[: self._pos]), self._pos
-        )
+        del self._data[self._pos :]
+        return Header(version, pairs, tensors, self._data, self._pos)
 
     def _preamble(self) -> int:
         head = self._file.read(0, min(self._size, 512))
@@ -165,21 +165,18 @@ class _HeaderReader:
         return Array(value_type, position, count, start, self._pos)
 
     def _skip_strings(self, count: int, key: str) -> None:
-        """Checks every length and moves past the strings; a vocabulary has several 100,000."""
-        data, size, pos = self._data, self._size, self._pos
-        unpack = _U64.unpack_from
-        for _ in range(count):
-            if pos + 8 > len(data):
-                self._pos = pos
-                self._require(8, "a string length", key)
-            (length,) = unpack(data, pos)
-            pos += 8
-            if length > size - pos or length > MAX_STRING_BYTES:
-                self._pos = pos
-                self._check_length(length, "a string", MAX_STRING_BYTES, key)
-            pos += length
-        self._pos = pos
-        self._require(0, "an array", key)
+        """Checks every length and moves past the strings."""
+        while True:
+            skipped, self._pos = skip(self._data, self._pos, count, MAX_STRING_BYTES)
+            count -= skipped
+            if not count:
+                return
+            # The next one is beyond what has been read, or wrong.
+            length = self._u64("a string length", key)
+            self._check_length(length, "a string", MAX_STRING_BYTES, key)
+            self._require(length, "a string", key)
+            self._pos += length
+            count -= 1
 
     def _tensor(self, seen: set[str]) -> RawTensor:
         position = self._pos

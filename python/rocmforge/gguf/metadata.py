@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rocmforge.errors import ModelFileError
+from rocmforge.gguf._string_arrays import decode
 from rocmforge.gguf.values import (
     DTYPES,
     FLOATS,
@@ -43,7 +44,7 @@ _REQUIRED: Final = _Required()
 class Metadata(Mapping[str, Any]):
     """Values are int, float, bool, str, a list (of str or lists) or a NumPy array."""
 
-    def __init__(self, path: Path, pairs: dict[str, Scalar | Array], data: bytes) -> None:
+    def __init__(self, path: Path, pairs: dict[str, Scalar | Array], data: bytearray) -> None:
         self._path = path
         self._pairs = pairs
         self._data = data
@@ -146,19 +147,16 @@ class Metadata(Mapping[str, Any]):
     def strings(self, key: str) -> list[str]:
         """The strings of the array `key`."""
         pair = self._array(key, frozenset({ValueType.STRING}), "an array of strings")
-        data = self._data
-        result: list[str] = []
         try:
-            for start, end in string_ranges(data, pair):
-                result.append(data[start:end].decode())
+            return decode(self._data, pair.start, pair.count)
         except UnicodeDecodeError:
-            self._fail(key, pair, f"string {len(result)} of the array is not valid UTF-8")
-        return result
+            index = next(i for i, raw in enumerate(self.byte_strings(key)) if not _is_utf8(raw))
+            self._fail(key, pair, f"string {index} of the array is not valid UTF-8")
 
     def byte_strings(self, key: str) -> list[bytes]:
         """The strings of the array `key` as bytes, valid UTF-8 or not."""
         pair = self._array(key, frozenset({ValueType.STRING}), "an array of strings")
-        return [self._data[start:end] for start, end in string_ranges(self._data, pair)]
+        return [bytes(self._data[start:end]) for start, end in string_ranges(self._data, pair)]
 
     def ints(
         self, key: str, *, minimum: int = _INT_MIN, maximum: int = _INT_MAX
@@ -236,5 +234,13 @@ class Metadata(Mapping[str, Any]):
         raise ModelFileError(msg, offset=pair.offset, key=key)
 
 
-def _display(raw: bytes) -> str:
+def _display(raw: bytes | bytearray) -> str:
     return raw.decode(errors="replace")
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -93,7 +93,7 @@ class Array:
         return f"{self.type.name.lower()}[{self.count}]"
 
 
-def string_ranges(data: bytes, array: Array) -> Iterator[tuple[int, int]]:
+def string_ranges(data: bytearray, array: Array) -> Iterator[tuple[int, int]]:
     """Where each string of an array, whose lengths have been checked, starts and ends."""
     position = array.start
     unpack = SCALARS[ValueType.U64].unpack_from
@@ -103,7 +103,7 @@ def string_ranges(data: bytes, array: Array) -> Iterator[tuple[int, int]]:
         yield start, position
 
 
-def nested_arrays(data: bytes, array: Array) -> Iterator[Array]:
+def nested_arrays(data: bytearray, array: Array) -> Iterator[Array]:
     """The arrays inside an array of arrays that has been checked."""
     position = array.start
     for _ in range(array.count):
@@ -114,7 +114,7 @@ def nested_arrays(data: bytes, array: Array) -> Iterator[Array]:
         position = end
 
 
-def _end(data: bytes, array: Array) -> int:
+def _end(data: bytearray, array: Array) -> int:
     layout = SCALARS.get(array.type)
     if layout is not None:
         return array.start + array.count * layout.size
