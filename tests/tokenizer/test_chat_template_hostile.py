@@ -189,8 +189,8 @@ BOMBS = {
     "loop length": BIG + "{% for c in big if c %}{{ loop.length }}{% endfor %}",
     "strip": "{{ ('a' * 1000000).strip('b' * 1000000 ~ 'a') }}",
     "rfind": "{{ ('a' * 2000000).rfind('b' ~ 'a' * 1000000) }}",
-    "compare": BIG + "{% set two = big[1:] ~ 'x' %}" + "{{ two == big }}" * 700,
-    "search": BIG + "{{ 'y' in big }}" * 900,
+    "compare": BIG + "{% set two = big[1:] ~ 'x' %}" + "{{ two == big }}" * 400,
+    "search": BIG + "{{ 'y' in big }}" * 400,
     "growth": GROWN + "{{ ns.x | length }}",
     "growth by plus": GROWN.replace("~", "+"),
     "growth of many": "{% set ns = namespace(l=[]) %}{% for i in range(100) %}"
@@ -258,7 +258,7 @@ BOMBS = {
     "spaced blocks": ("{%" + " " * 60) * 4000,
     "digits": "{{ " + "1_" * 100000 + " }}",
     "long digits": "{{ " + "1" * 200000 + " }}",
-    "recursive set": "{% set x = [] %}" + "{% set x = [x, x] %}" * 900 + "{{ x }}",
+    "recursive set": "{% set x = [] %}" + "{% set x = [x, x] %}" * 400 + "{{ x }}",
 }
 
 

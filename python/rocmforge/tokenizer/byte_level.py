@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import ClassVar, Final
 
 from tokenizers import Tokenizer, models
@@ -67,11 +68,12 @@ def _build_model(vocabulary: Vocabulary, entry: PreTokenizer) -> models.BPE:
     vocab = vocabulary.ids.copy()
     for id in vocabulary.of_type(TokenType.CONTROL, TokenType.UNKNOWN):
         vocab.pop(vocabulary.tokens[id], None)
-    # A side is empty where a line has no separator.
     merges = [line.partition(" ")[::2] for line in vocabulary.merges]
-    needed = {part for pair in merges for part in pair} | {left + right for left, right in merges}
-    if not needed <= vocab.keys():
-        merges = _mergeable(vocabulary, merges, vocab)
+    # The library refuses parts that are not in `vocab`, but panics where their union is not.
+    if all(map(vocab.__contains__, map("".join, merges))):
+        with contextlib.suppress(Exception):  # the only type it has
+            return models.BPE(vocab, merges, ignore_merges=entry.ignore_merges)
+    merges = _mergeable(vocabulary, merges, vocab)
     return models.BPE(vocab, merges, ignore_merges=entry.ignore_merges)
 
 
@@ -80,7 +82,7 @@ def _mergeable(
 ) -> list[tuple[str, str]]:
     """The merges without those of control tokens; ModelFileError for one not made of tokens."""
     kept: list[tuple[str, str]] = []
-    for index, (left, right) in enumerate(merges):
+    for index, (left, right) in enumerate(merges):  # a side is empty where no space was
         for part in (left, right, left + right):
             if not part or part not in vocabulary.ids:
                 message = f"merge {index} ({left!r}, {right!r}) needs {part!r}, which is no token"

@@ -25,7 +25,7 @@ from rocmforge.tokenizer.template_limits import (
     RenderLimitError,
 )
 from rocmforge.tokenizer.template_methods import METHODS, call_method, check_percent
-from rocmforge.tokenizer.template_syntax import GenerationTag
+from rocmforge.tokenizer.template_syntax import BoundedTokens, GenerationTag
 
 MAX_RANGE = 100_000  # jinja2's own bound for sandboxes
 MAX_DATE_FORMAT = 256
@@ -56,7 +56,7 @@ class GuardedEnvironment(ImmutableSandboxedEnvironment):
             trim_blocks=True,
             lstrip_blocks=True,
             optimized=False,
-            extensions=[GenerationTag, "jinja2.ext.loopcontrols"],
+            extensions=[BoundedTokens, GenerationTag, "jinja2.ext.loopcontrols"],
         )
         self._meter = meter
         self._clock = clock

@@ -7,14 +7,14 @@ filters with names that template text cannot spell (they start with a digit).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import NoReturn
 
 from jinja2 import Environment, nodes
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from jinja2.ext import Extension
-from jinja2.lexer import get_lexer
+from jinja2.lexer import Token, TokenStream
 from jinja2.parser import Parser
 
 from rocmforge.errors import ModelFileError
@@ -38,6 +38,10 @@ _FORBIDDEN = {
     nodes.Block: "block",
     nodes.ScopedEvalContextModifier: "autoescape",
 }
+
+
+_OPENING = frozenset({"lparen", "lbracket", "lbrace"})
+_CLOSING = frozenset({"rparen", "rbracket", "rbrace"})
 
 
 def reject_template(message: str, cause: BaseException | None = None) -> NoReturn:
@@ -64,6 +68,23 @@ class GenerationTag(Extension):
         return caller()
 
 
+class BoundedTokens(Extension):
+    """Bounds what the recursive parser sees, as it reads: it never gets past a limit."""
+
+    def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
+        depth = 0
+        for count, token in enumerate(stream, 1):
+            if count > MAX_TOKENS:
+                reject_template(f"more than {MAX_TOKENS} tokens")
+            if token.type in _OPENING:
+                depth += 1
+                if depth > MAX_BRACKET_DEPTH:
+                    reject_template(f"brackets nested deeper than {MAX_BRACKET_DEPTH}")
+            elif token.type in _CLOSING:
+                depth -= 1
+            yield token
+
+
 def compile_template(environment: Environment, source: str) -> CodeType:
     """The template as Python code. Raises ModelFileError for anything but a sound template."""
     if not isinstance(source, str):
@@ -71,7 +92,6 @@ def compile_template(environment: Environment, source: str) -> CodeType:
     if len(source) > MAX_SOURCE_BYTES or len(_utf8(source)) > MAX_SOURCE_BYTES:
         reject_template(f"{len(source)} characters; at most {MAX_SOURCE_BYTES} bytes")
     try:
-        _check_tokens(environment, source)
         tree = environment.parse(source)
         _check_tree(tree)
         _rewrite(tree)
@@ -93,22 +113,6 @@ def _utf8(source: str) -> bytes:
         return source.encode()
     except UnicodeEncodeError:
         reject_template("is not valid Unicode text")
-
-
-def _check_tokens(environment: Environment, source: str) -> None:
-    """Bounds what the recursive parser will see, by a scan that does not recurse."""
-    depth = 0
-    tokens = get_lexer(environment).tokeniter(source, None)
-    for count, (_, kind, text) in enumerate(tokens, 1):
-        if count > MAX_TOKENS:
-            reject_template(f"more than {MAX_TOKENS} tokens")
-        if kind == "operator":
-            if text in ("(", "[", "{"):
-                depth += 1
-                if depth > MAX_BRACKET_DEPTH:
-                    reject_template(f"brackets nested deeper than {MAX_BRACKET_DEPTH}")
-            elif text in (")", "]", "}"):
-                depth -= 1
 
 
 def _check_tree(tree: nodes.Template) -> None:
