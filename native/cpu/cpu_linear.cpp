@@ -194,34 +194,30 @@ void CpuLinear::multiply_expert(float* y, const PreparedActivation& x, const Cpu
 }
 
 template <class F>
-void CpuLinear::for_parts(const CpuWeights& w, std::int64_t units, std::int64_t grain,
-                          std::int64_t CpuWeights::Part::* begin, F f) {
-  pool_.parallel_for(units, grain, [&](std::int64_t first, std::int64_t last, int thread) {
-    for (std::size_t i = 0; i < w.parts.size(); ++i) {
-      const CpuWeights::Part& p = w.parts[i];
-      const std::int64_t end = i + 1 < w.parts.size() ? w.parts[i + 1].*begin : units;
-      const std::int64_t from = std::max(first, p.*begin), to = std::min(last, end);
-      if (from < to) f(p, from - p.*begin, to - p.*begin, thread);
+void CpuLinear::for_panels(const CpuWeights& w, std::int64_t grain, F f) {
+  pool_.parallel_for(w.num_panels, grain, [&](std::int64_t first, std::int64_t last, int thread) {
+    for (const CpuWeights::Part& p : w.parts) {
+      const std::int64_t from = std::max(first - p.panel_begin, std::int64_t{0});
+      const std::int64_t to = std::min(last - p.panel_begin, p.num_panels);
+      if (from < to) f(p, from, to, thread);
     }
   });
 }
 
 void CpuLinear::multiply_tiles(float* y, const CpuWeights& w, std::int64_t matrix,
                                std::int64_t cols) {
-  for_parts(w, w.num_panels, tile_grain(w.num_panels, pool_.num_threads()),
-            &CpuWeights::Part::panel_begin,
-            [&](const CpuWeights::Part& p, std::int64_t first, std::int64_t last, int thread) {
-              k_.gemm.gemm[static_cast<int>(p.w.format)](
-                  {y + p.row_begin, w.rows(), p.matrix(matrix), tiles_.data(), p.w.cols, p.w.rows,
-                   first, last, cols, scratch_[static_cast<std::size_t>(thread)].data()});
-            });
+  for_panels(w, tile_grain(w.num_panels, pool_.num_threads()),
+             [&](const CpuWeights::Part& p, std::int64_t first, std::int64_t last, int thread) {
+               k_.gemm.gemm[static_cast<int>(p.w.format)](
+                   {y + p.row_begin, w.rows(), p.matrix(matrix), tiles_.data(), p.w.cols, p.w.rows,
+                    first, last, cols, scratch_[static_cast<std::size_t>(thread)].data()});
+             });
 }
 
 void CpuLinear::multiply_panels(float* y, const CpuWeights& w, std::int64_t matrix,
                                 std::int64_t cols) {
-  for_parts(
-      w, w.num_panels, panel_grain(w.num_panels, pool_.num_threads()),
-      &CpuWeights::Part::panel_begin,
+  for_panels(
+      w, panel_grain(w.num_panels, pool_.num_threads()),
       [&](const CpuWeights::Part& p, std::int64_t first, std::int64_t last, int thread) {
         const Buffer& x = columns_[static_cast<int>(quant::info(p.w.format).activation)];
         k_.panels.multiply[static_cast<int>(p.w.format)](

@@ -2,9 +2,9 @@
 //
 // Matrices are repacked into panels once, at load, in memory of huge pages, and the pages of the
 // file they came from are given back: the model is in memory once. Three ways lead to a product:
-//   tiles   many columns, in bfloat16, where the CPU has matrix tiles and results may differ by
-//   them panels  8-bit activations (or floats, for float weights) rows    the file's own rows:
-//   float activations, exact matrices, and levels without panels
+// tiles, for many columns, in bfloat16, where the CPU has matrix tiles and results may differ by
+// them; panels, with 8-bit activations (or floats, for float weights); the file's own rows, for
+// float activations, exact matrices and levels without panels.
 #pragma once
 
 #include <algorithm>
@@ -81,11 +81,9 @@ class CpuLinear {
   // Columns are rows `source`, or from `first` on.
   void multiply_rows(float* y, const float* x, const CpuWeights& w, std::int64_t matrix,
                      const std::int32_t* source, std::int64_t first, std::int64_t cols);
-  // Calls f(part, first, last, thread) for ranges of units of the parts, which begin at
-  // part.*begin.
+  // Calls f(part, first, last, thread) for ranges of the parts' panels, on all threads.
   template <class F>
-  void for_parts(const CpuWeights& w, std::int64_t units, std::int64_t grain,
-                 std::int64_t CpuWeights::Part::* begin, F f);
+  void for_panels(const CpuWeights& w, std::int64_t grain, F f);
   // Grows, never shrinks: a step of a size met before allocates nothing.
   static void* reserve(Buffer& buffer, std::int64_t bytes);
 

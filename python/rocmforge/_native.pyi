@@ -98,8 +98,9 @@ class StepOutput:
 class Decoder:
     """A model ready to run steps on the CPU: the Decoder protocol of engine/decoder.py.
 
-    `weights` maps GGUF names to (memory, format, (matrices, rows, columns), mapped); the memory is kept
-    alive and not copied, but for vectors.
+    `weights` maps GGUF names to (memory, format, (matrices, rows, columns), mapped). The memory is
+    kept alive; what the kernels multiply with is copied into their layout, and pages of `mapped`
+    memory, a file's, are given back.
     """
 
     def __init__(

@@ -6,9 +6,7 @@ namespace rocmforge::cpu {
 
 void install_avx2_panels_float(Kernels& k) {
   k.panels.many_group = Iv::kManyGroup;
-  k.panels.multiply[static_cast<int>(quant::Format::kF32)] = multiply_floats<quant::BlockF32>;
-  k.panels.multiply[static_cast<int>(quant::Format::kF16)] = multiply_floats<quant::BlockF16>;
-  k.panels.multiply[static_cast<int>(quant::Format::kBF16)] = multiply_floats<quant::BlockBF16>;
+  install_float_panels(k);
 }
 
 }  // namespace rocmforge::cpu

@@ -63,5 +63,14 @@ void multiply_floats(const PanelArgs& a) {
       });
 }
 
+template <int kWeights = 1>
+void install_float_panels(Kernels& k) {
+#define RF_FORMAT(name, id, weights, bytes, Block, activation) \
+  if constexpr (kWeights == weights)                           \
+    k.panels.multiply[static_cast<int>(quant::Format::k##name)] = multiply_floats<quant::Block>;
+#include "quant/formats.def"
+#undef RF_FORMAT
+}
+
 }  // namespace
 }  // namespace rocmforge::cpu

@@ -135,6 +135,16 @@ template <int kNumScales, bool kHasMin, class Scales>
   sum = Iv::fma(scaled, Iv::set(&x.d), sum);
 }
 
+// `scaled` with the dot of scale number i: the first one begins it.
+template <int i>
+[[gnu::always_inline]] inline Iv::Floats with_dot(Iv::Floats scaled, Iv::Ints dot,
+                                                  Iv::Floats scale) {
+  if constexpr (i == 0)
+    return Iv::mul(Iv::floats(dot), scale);
+  else
+    return Iv::fma(Iv::floats(dot), scale, scaled);
+}
+
 // sums[c] += one unit's products with the C columns of a step. integers(g) are those of group g.
 template <int kNumScales, bool kHasMin, int kBias, int kMaxCode, int C, class Integers,
           class Scales>
@@ -150,13 +160,8 @@ template <int kNumScales, bool kHasMin, int kBias, int kMaxCode, int C, class In
       const Iv::Bytes w = integers.template operator()<i * kGroups + j>();
       unrolled<C>([&]<int c>() { dots[c].template add_at<j>(w, x[c].qs + 4 * (i * kGroups + j)); });
     });
-    unrolled<C>([&]<int c>() {
-      const Iv::Floats dot = Iv::floats(dots[c].finish());
-      if constexpr (i == 0)
-        scaled[c] = Iv::mul(dot, scales.scale[i]);
-      else
-        scaled[c] = Iv::fma(dot, scales.scale[i], scaled[c]);
-    });
+    unrolled<C>(
+        [&]<int c>() { scaled[c] = with_dot<i>(scaled[c], dots[c].finish(), scales.scale[i]); });
   });
   unrolled<C>([&]<int c>() { add_scaled<kNumScales, kHasMin>(sums[c], scaled[c], x[c], scales); });
 }
@@ -180,7 +185,7 @@ template <class P, int U, int C>
     unrolled<U>([&]<int u>() {
       constexpr int kHalf = u % kHalves;
       const std::uint8_t* p = w[u] + at;
-      if constexpr (kHalf == 0 && kPrefetch<P> > 0)
+      if constexpr (kHalf == 0)
         for (std::int64_t i = 0; i < P::kStepBytes; i += 64)
           __builtin_prefetch(p + kPrefetch<P> + i, 0, 3);
       const std::uint8_t* lanes = p + kHalf * 4 * Iv::kLanes;
@@ -260,11 +265,7 @@ template <int kNumScales, bool kHasMin, int kBias, int kMaxCode, int C>
       });
       unrolled<kUnits>([&]<int u>() {
         unrolled<C>([&]<int c>() {
-          const Iv::Floats dot = Iv::floats(dots[u][c].finish());
-          if constexpr (i == 0)
-            scaled[u][c] = Iv::mul(dot, scales[u].scale[i]);
-          else
-            scaled[u][c] = Iv::fma(dot, scales[u].scale[i], scaled[u][c]);
+          scaled[u][c] = with_dot<i>(scaled[u][c], dots[u][c].finish(), scales[u].scale[i]);
         });
       });
     });
@@ -410,6 +411,16 @@ void multiply(const PanelArgs& a) {
       [&](ColumnRange columns, std::int64_t first, std::int64_t count) {
         multiply_many<P>(a, columns, first, count);
       });
+}
+
+// Of the formats with kWeights weights in a block; a unit for each, as they compile for long.
+template <int kWeights>
+void install_quantized_panels(Kernels& k) {
+#define RF_FORMAT(name, id, weights, bytes, Block, activation) \
+  if constexpr (kWeights == weights)                           \
+    k.panels.multiply[static_cast<int>(quant::Format::k##name)] = multiply<quant::Block>;
+#include "quant/formats.def"
+#undef RF_FORMAT
 }
 
 }  // namespace
