@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from rocmforge.engine.output import TextDelta
 from rocmforge.server.chat_parser import ChatParser, Piece
@@ -21,7 +21,7 @@ from rocmforge.server.logprobs import chat_logprobs
 from rocmforge.server.prompts import encode_chat
 from rocmforge.server.protocol import ChatRequest
 from rocmforge.server.state import ServerState
-from rocmforge.server.streaming import DONE, EventStream, event, while_connected
+from rocmforge.server.streaming import DONE, event, respond
 from rocmforge.server.tool_choice import ToolPlan
 
 # Enough of a prompt's end to tell whether it opens the reasoning.
@@ -34,13 +34,8 @@ router = APIRouter()
 async def chat_completions(request: Request) -> Response:
     state: ServerState = request.app.state.server
     body = await read_body(request, ChatRequest)
-    answer = await while_connected(request, _start(state, body, request.state.namespace))
-    if body.stream:
-        return EventStream(answer.stream(body, request), answer.close)
-    try:
-        return JSONResponse(await while_connected(request, answer.whole(request)))
-    finally:
-        answer.close()
+    starting = _start(state, body, request.state.namespace)
+    return await respond(request, starting, stream=bool(body.stream))
 
 
 async def _start(state: ServerState, body: ChatRequest, namespace: str) -> _Answer:
@@ -64,7 +59,7 @@ async def _start(state: ServerState, body: ChatRequest, namespace: str) -> _Answ
         ChatParser(plan.parser(), may_think=not params.is_structured, is_thinking=is_thinking)
         for _ in range(n)
     ]
-    return _Answer(state, generation, parsers, num_top)
+    return _Answer(state, generation, parsers, num_top, body.wants_usage)
 
 
 class _Answer:
@@ -76,11 +71,13 @@ class _Answer:
         generation: Generation,
         parsers: list[ChatParser],
         num_top: int | None,
+        wants_usage: bool,
     ) -> None:
         self._state = state
         self._generation = generation
         self._parsers = parsers
         self._num_top = num_top
+        self._wants_usage = wants_usage
         self._num_calls = [0] * len(parsers)
         self._id = f"chatcmpl-{secrets.token_hex(12)}"
         self._created = int(time.time())
@@ -116,10 +113,9 @@ class _Answer:
         usage = note_usage(request, self._generation)
         return {**self._head("chat.completion"), "choices": choices, "usage": usage}
 
-    async def stream(self, body: ChatRequest, request: Request) -> AsyncGenerator[bytes, None]:
-        wants_usage = body.stream_options is not None and body.stream_options.include_usage
+    async def stream(self, request: Request) -> AsyncGenerator[bytes, None]:
         head = self._head("chat.completion.chunk")
-        extra = {"usage": None} if wants_usage else {}
+        extra = {"usage": None} if self._wants_usage else {}
         for choice in self._generation.choices:
             piece = _chunk(choice.index, {"role": "assistant", "content": ""}, None, None)
             yield event({**head, "choices": [piece], **extra})
@@ -136,7 +132,7 @@ class _Answer:
                     piece = _chunk(choice.index, {}, None, reason)
                     yield event({**head, "choices": [piece], **extra})
         usage = note_usage(request, self._generation)
-        if wants_usage:
+        if self._wants_usage:
             yield event({**head, "choices": [], "usage": usage})
         yield event(DONE)
 

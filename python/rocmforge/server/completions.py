@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from rocmforge.engine.output import TextDelta
 from rocmforge.server.errors import RequestError
@@ -19,7 +19,7 @@ from rocmforge.server.logprobs import CompletionLogprobs
 from rocmforge.server.prompts import encode_prompts
 from rocmforge.server.protocol import CompletionRequest
 from rocmforge.server.state import ServerState
-from rocmforge.server.streaming import DONE, EventStream, event, while_connected
+from rocmforge.server.streaming import DONE, event, respond
 
 MAX_TOTAL_CHOICES = 64
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
@@ -31,13 +31,8 @@ router = APIRouter()
 async def completions(request: Request) -> Response:
     state: ServerState = request.app.state.server
     body = await read_body(request, CompletionRequest)
-    answer = await while_connected(request, _start(state, body, request.state.namespace))
-    if body.stream:
-        return EventStream(answer.stream(body, request), answer.close)
-    try:
-        return JSONResponse(await while_connected(request, answer.whole(request)))
-    finally:
-        answer.close()
+    starting = _start(state, body, request.state.namespace)
+    return await respond(request, starting, stream=bool(body.stream))
 
 
 async def _start(state: ServerState, body: CompletionRequest, namespace: str) -> _Answer:
@@ -60,7 +55,8 @@ async def _start(state: ServerState, body: CompletionRequest, namespace: str) ->
     echoes = [""] * len(prompts)
     if body.echo:
         echoes = [p if isinstance(p, str) else state.tokenizer.decode(p) for p in prompts]
-    return _Answer(state, generation, [text for text in echoes for _ in range(n)], body.logprobs)
+    repeated = [text for text in echoes for _ in range(n)]
+    return _Answer(state, generation, repeated, body.logprobs, body.wants_usage)
 
 
 def checked_max_tokens(state: ServerState, max_tokens: int | None, name: str) -> int | None:
@@ -76,10 +72,16 @@ class _Answer:
     """One answer to the client, whole or in pieces."""
 
     def __init__(
-        self, state: ServerState, generation: Generation, echoes: list[str], num_top: int | None
+        self,
+        state: ServerState,
+        generation: Generation,
+        echoes: list[str],
+        num_top: int | None,
+        wants_usage: bool,
     ) -> None:
         self._generation = generation
         self._echoes = echoes
+        self._wants_usage = wants_usage
         self._logprobs = None
         if num_top is not None:
             self._logprobs = [
@@ -105,11 +107,8 @@ class _Answer:
         usage = note_usage(request, self._generation)
         return {**self._head, "choices": choices, "usage": usage}
 
-    async def stream(
-        self, body: CompletionRequest, request: Request
-    ) -> AsyncGenerator[bytes, None]:
-        wants_usage = body.stream_options is not None and body.stream_options.include_usage
-        extra = {"usage": None} if wants_usage else {}
+    async def stream(self, request: Request) -> AsyncGenerator[bytes, None]:
+        extra = {"usage": None} if self._wants_usage else {}
         for choice in self._generation.choices:
             if echo := self._echoes[choice.index]:
                 piece = {**self._piece(choice, None), "text": echo}
@@ -119,7 +118,7 @@ class _Answer:
                 piece = self._piece(choice, delta)
                 yield event({**self._head, "choices": [piece], **extra})
         usage = note_usage(request, self._generation)
-        if wants_usage:
+        if self._wants_usage:
             yield event({**self._head, "choices": [], "usage": usage})
         yield event(DONE)
 

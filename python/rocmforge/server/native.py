@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -19,7 +20,7 @@ from rocmforge.server.json_body import read_body
 from rocmforge.server.prompts import encode_prompts
 from rocmforge.server.protocol import ListOf, StrictModel
 from rocmforge.server.state import ServerState
-from rocmforge.server.streaming import EventStream, event, while_connected
+from rocmforge.server.streaming import event, respond
 from rocmforge.tokenizer import Tokenizer
 
 MAX_TOKENIZED = 1_000_000
@@ -62,16 +63,10 @@ async def generate_stream(request: Request) -> Response:
 
 async def _generated(request: Request, body: GenerateRequest, *, stream: bool) -> Response:
     state: ServerState = request.app.state.server
-    generation = await while_connected(request, _start(state, body, request.state.namespace))
-    if stream:
-        return EventStream(_events(request, generation), generation.close)
-    try:
-        return JSONResponse(await while_connected(request, _whole(request, generation)))
-    finally:
-        generation.close()
+    return await respond(request, _start(state, body, request.state.namespace), stream=stream)
 
 
-async def _start(state: ServerState, body: GenerateRequest, namespace: str) -> Generation:
+async def _start(state: ServerState, body: GenerateRequest, namespace: str) -> _Answer:
     checked_max_tokens(state, body.max_tokens, "max_tokens")
     try:
         params = SamplingParams(
@@ -83,46 +78,55 @@ async def _start(state: ServerState, body: GenerateRequest, namespace: str) -> G
     except InvalidArgumentError as error:
         raise RequestError(str(error), param=str(error).split()[0]) from None
     prompts = await encode_prompts(state, [body.prompt])
-    return await Generation.start(state, prompts, params, 1, namespace)
+    return _Answer(await Generation.start(state, prompts, params, 1, namespace))
 
 
-async def _whole(request: Request, generation: Generation) -> dict[str, object]:
-    tokens: list[int] = []
-    text, reason = "", None
-    async with aclosing(generation.deltas()) as deltas:
-        async for _, delta in deltas:
-            text += delta.text
-            tokens += delta.token_ids
-            reason = delta.finish_reason
-    note_usage(request, generation)
-    return {
-        "request_id": request.scope["request_id"],
-        "text": text,
-        "tokens": tokens,
-        "finished": True,
-        "finish_reason": reason,
-    }
+class _Answer:
+    """One answer to the client, whole or in pieces."""
 
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
 
-async def _events(request: Request, generation: Generation) -> AsyncGenerator[bytes, None]:
-    """One event a token. Text that two tokens make together comes with the second."""
-    request_id = request.scope["request_id"]
-    async with aclosing(generation.deltas()) as deltas:
-        async for _, delta in deltas:
-            ids: list[int | None] = [*delta.token_ids] or [None]
-            for i, token_id in enumerate(ids):
-                is_last = i == len(ids) - 1
-                reason = delta.finish_reason if is_last else None
-                yield event(
-                    {
-                        "request_id": request_id,
-                        "token": token_id,
-                        "text": delta.text if is_last else "",
-                        "finished": reason is not None,
-                        "finish_reason": reason,
-                    }
-                )
-    note_usage(request, generation)
+    async def whole(self, request: Request) -> dict[str, Any]:
+        tokens: list[int] = []
+        text, reason = "", None
+        async with aclosing(self._generation.deltas()) as deltas:
+            async for _, delta in deltas:
+                text += delta.text
+                tokens += delta.token_ids
+                reason = delta.finish_reason
+        note_usage(request, self._generation)
+        return {
+            "request_id": request.scope["request_id"],
+            "text": text,
+            "tokens": tokens,
+            "finished": True,
+            "finish_reason": reason,
+        }
+
+    async def stream(self, request: Request) -> AsyncGenerator[bytes, None]:
+        """One event a token. Text that two tokens make together comes with the second."""
+        request_id = request.scope["request_id"]
+        async with aclosing(self._generation.deltas()) as deltas:
+            async for _, delta in deltas:
+                ids: list[int | None] = [*delta.token_ids] or [None]
+                for i, token_id in enumerate(ids):
+                    is_last = i == len(ids) - 1
+                    reason = delta.finish_reason if is_last else None
+                    yield event(
+                        {
+                            "request_id": request_id,
+                            "token": token_id,
+                            "text": delta.text if is_last else "",
+                            "finished": reason is not None,
+                            "finish_reason": reason,
+                        }
+                    )
+        note_usage(request, self._generation)
+
+    def close(self) -> None:
+        """Ends what still runs."""
+        self._generation.close()
 
 
 @router.post("/tokenize")

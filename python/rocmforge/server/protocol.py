@@ -98,6 +98,10 @@ class Sampling(StrictModel):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
 
+    @property
+    def wants_usage(self) -> bool:
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
     def sampling_params(
         self, max_tokens: int, logprobs: int | None, json_schema: str | None = None
     ) -> SamplingParams:

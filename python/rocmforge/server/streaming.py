@@ -7,10 +7,10 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from fastapi import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from rocmforge.errors import RocmForgeError
@@ -87,6 +87,25 @@ class EventStream(Response):
     def _is_stalled(self) -> bool:
         since = self._sending_since
         return since is not None and time.monotonic() - since > STALL_S
+
+
+class Answer(Protocol):
+    """What a request has started: told whole or in events; `close` ends what still runs."""
+
+    async def whole(self, request: Request) -> dict[str, Any]: ...
+    def stream(self, request: Request) -> AsyncGenerator[bytes, None]: ...
+    def close(self) -> None: ...
+
+
+async def respond(request: Request, starting: Awaitable[Answer], *, stream: bool) -> Response:
+    """The response to a request whose body has been read; it ends when the client leaves."""
+    answer = await while_connected(request, starting)
+    if stream:
+        return EventStream(answer.stream(request), answer.close)
+    try:
+        return JSONResponse(await while_connected(request, answer.whole(request)))
+    finally:
+        answer.close()
 
 
 async def client_left(receive: Receive) -> None:
