@@ -67,16 +67,16 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     --debug is read by cli.main, before any command is known; here it is only let through.
     """
-    hints = get_type_hints(function, include_extras=True)
     parameters: dict[str, inspect.Parameter] = {}
     grouped: str | None = None
-    for parameter in inspect.signature(function).parameters.values():
-        if hints[parameter.name] is ModelOptions:
+    # Not get_type_hints(): in Python 3.10 it hides an Annotated whose default is None in an Optional.
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        if parameter.annotation is ModelOptions:
             grouped = parameter.name
             parameters.update(_model_parameters())
         else:
             parameters[parameter.name] = _parameter(
-                parameter.name, hints[parameter.name], parameter.default
+                parameter.name, parameter.annotation, parameter.default
             )
     parameters["debug"] = _parameter("debug", DebugOption, False)
 
