@@ -39,7 +39,7 @@ class PagedAttention {
     check(!tiles || kernels_.attend_tiles.scratch_bytes, ErrorCode::kUnsupported,
           "the level has no matrix tiles");
     kernels_.attend_tiles.min_rows = 1;
-    std::memset(kv_.k(0, 0), 0xff, static_cast<std::size_t>(kv_.bytes()));
+    std::memset(kv_.memory().data(), 0xff, kv_.memory().size());
   }
 
   // k [n, kv_heads, head_dim], v [n, kv_heads, value_dim], slots [n]

@@ -14,8 +14,8 @@ namespace {
 inline const std::byte* paged(const AttendArgs& a, const void* base, std::int64_t position,
                               std::int64_t row_bytes) {
   const std::int64_t block = a.block_table[position / a.block_size];
-  return static_cast<const std::byte*>(base) +
-         (block * a.block_size + position % a.block_size) * row_bytes;
+  return static_cast<const std::byte*>(base) + block / kKvChunkBlocks * a.chunk_bytes +
+         (block % kKvChunkBlocks * a.block_size + position % a.block_size) * row_bytes;
 }
 
 // W vectors of keys of neighbouring positions, from `position` of a tile on. `groups` are the

@@ -113,6 +113,7 @@ void Attention::compute(State state, const Call& call, const Item& item, std::in
   args.block_table = b.block_tables.data() + item.sequence * b.max_blocks;
   args.k_base = call.kv.k(call.layer, head);
   args.v_base = call.kv.v(call.layer, head);
+  args.chunk_bytes = call.kv.chunk_bytes();
   args.block_size = call.kv.block_size();
   args.rows = item.num_rows;
   args.begin = range * kAttendRange;

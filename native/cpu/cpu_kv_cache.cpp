@@ -44,18 +44,21 @@ CpuKvCache::CpuKvCache(const DecoderSpec& spec, KvType type, std::int64_t num_bl
   v_row_bytes_ = kv_row_bytes(type, value_dim_);
   k_block_bytes_ = block_size * k_row_bytes_;
   v_block_bytes_ = block_size * v_row_bytes_;
-  layer_bytes_ = num_blocks * num_heads_ * (k_block_bytes_ + v_block_bytes_);
-  bytes_ = spec.num_layers * layer_bytes_;
-  memory_ = Buffer(static_cast<std::size_t>(bytes_));
+  const std::int64_t block_bytes = num_heads_ * (k_block_bytes_ + v_block_bytes_);
+  const std::int64_t num_chunks = (num_blocks + kKvChunkBlocks - 1) / kKvChunkBlocks;
+  chunk_bytes_ = kKvChunkBlocks * block_bytes;
+  layer_bytes_ = num_chunks * chunk_bytes_;
+  bytes_ = spec.num_layers * num_blocks * block_bytes;
+  memory_ = Buffer(static_cast<std::size_t>(spec.num_layers * layer_bytes_));
 }
 
 void CpuKvCache::store(const Kernels& kernels, int layer, std::int64_t head, std::int64_t slot,
                        const float* key, const float* value) const {
   const auto convert = kernels.store_kv[static_cast<int>(type_)];
   const std::int64_t block = slot / block_size_, offset = slot % block_size_;
-  convert(v(layer, head) + block * v_block_bytes_ + offset * v_row_bytes_, value, value_dim_);
+  convert(v(layer, head) + at(block, v_block_bytes_) + offset * v_row_bytes_, value, value_dim_);
 
-  std::byte* keys = k(layer, head) + block * k_block_bytes_;
+  std::byte* keys = k(layer, head) + at(block, k_block_bytes_);
   if (!keys_are_interleaved(block_size_)) {
     convert(keys + offset * k_row_bytes_, key, head_dim_);
     return;

@@ -154,11 +154,13 @@ constexpr std::int64_t kAttendRange = 1024;
 constexpr std::int64_t kAttendTile = 64;
 constexpr std::int64_t kKvLanes = 16;  // positions whose keys are interleaved (cpu_kv_cache.hpp)
 
+constexpr std::int64_t kKvChunkBlocks = 64;  // of a head that follow one another (cpu_kv_cache.hpp)
+
 constexpr bool keys_are_interleaved(std::int64_t block_size) { return block_size % kKvLanes == 0; }
 
 // Query rows (tokens of one sequence x query heads of one KV head) against the cached positions
-// [begin, end) of one range. Position p lies in block block_table[p / block_size];
-// blocks follow one another.
+// [begin, end) of one range. Position p lies in block block_table[p / block_size]; kKvChunkBlocks
+// blocks follow one another, chunk_bytes behind them the next.
 struct AttendArgs {
   float* values;                    // [rows, attend_stride(value_dim)] sum of weight * value
   float* maximum;                   // [rows] of the scores
@@ -168,6 +170,7 @@ struct AttendArgs {
   const std::int32_t* block_table;  // block ids of the sequence
   const void* k_base;               // block 0 of this layer and KV head
   const void* v_base;
+  std::int64_t chunk_bytes;
   std::int64_t block_size;  // positions per block
   std::int64_t rows;
   std::int64_t begin, end;  // begin is a multiple of kAttendTile
