@@ -248,6 +248,7 @@ void bind_model(py::module_& m) {
            [](py::object self, std::int64_t h) { return self.cast<D&>().logits(h, self); })
       .def("hidden",
            [](py::object self, std::int64_t h) { return self.cast<D&>().hidden(h, self); })
+      .def_property_readonly("progress", [](const D& d) { return d.decoder().progress(); })
       .def_property_readonly("lookahead", [](const D&) { return 0; })
       .def_property_readonly("vocab_size",
                              count([](const D& d) { return d.decoder().spec().vocab_size; }))

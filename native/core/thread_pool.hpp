@@ -25,6 +25,14 @@ class ThreadPool {
 
   int num_threads() const noexcept { return static_cast<int>(workers_.size()) + 1; }
 
+  // A number that grows with every piece of a loop; what does not change for long hangs. For any
+  // thread. Taking a piece of a shared loop moves the ticket already, so counting costs nothing.
+  std::uint64_t progress() const noexcept {
+    return ticket_.load(std::memory_order_relaxed) + alone_.load(std::memory_order_relaxed);
+  }
+  // Counts a part of a piece that would otherwise be long.
+  void note_progress() noexcept { alone_.fetch_add(1, std::memory_order_relaxed); }
+
   // Calls f(begin, end, thread_index) over [0, n) in pieces of `grain` (the last one shorter;
   // larger pieces where n / grain would exceed kMaxChunks). f must not throw. One loop at a time:
   // the pool belongs to the thread that runs the step.
@@ -33,8 +41,10 @@ class ThreadPool {
     if (n <= 0) return;
     if (grain < (n + kMaxChunks - 1) / kMaxChunks) grain = (n + kMaxChunks - 1) / kMaxChunks;
     if (workers_.empty() || n <= grain) {
-      for (std::int64_t begin = 0; begin < n; begin += grain)
+      for (std::int64_t begin = 0; begin < n; begin += grain) {
         f(begin, begin + grain < n ? begin + grain : n, 0);
+        note_progress();
+      }
       return;
     }
     using Fn = std::remove_reference_t<F>;
@@ -62,6 +72,7 @@ class ThreadPool {
   // epoch << 32 | number of chunks << 16 | next chunk. Everything a taker must agree on is in one
   // word, so a late worker can never take a chunk of a loop it does not know.
   alignas(64) std::atomic<std::uint64_t> ticket_{0};
+  alignas(64) std::atomic<std::uint64_t> alone_{0};  // pieces of loops that were not shared
   alignas(64) std::atomic<std::uint32_t> done_{0};   // chunks completed of the current loop
   alignas(64) std::atomic<std::uint32_t> epoch_{0};  // the word sleepers wait on
   std::atomic<bool> stop_{false};

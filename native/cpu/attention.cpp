@@ -168,6 +168,7 @@ void Attention::run_items(const Call& call, ThreadPool& pool) {
       for (std::int64_t r = 1; r * kAttendRange < item.num_positions; ++r) {
         compute(range, call, item, head, r, scratch);
         merge(total, range, item.num_rows);
+        pool.note_progress();
       }
       finish(call, total, item, head);
     }

@@ -25,6 +25,7 @@ class CpuBackend final : public Backend {
   const Kernels& kernels() const { return k_; }
 
   std::string_view name() const override { return "cpu"; }
+  std::uint64_t progress() const noexcept override { return pool_.progress(); }
   StoragePtr allocate(std::int64_t bytes) override;
   StoragePtr upload(std::span<const float> values) override;
   LinearPtr prepare(std::span<const Tensor> parts, WeightUse use) override;

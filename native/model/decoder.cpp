@@ -132,15 +132,22 @@ void Decoder::forward(const Batch& batch) {
   Step s{spec_, batch, activations_, *kv_};
   be.begin_step(s);
   be.embed(s, *embedding_);
+  end_stage();
   for (const LayerWeights& w : layers_) {
     be.qkv(s, w);
+    end_stage();
     be.attend(s, w);
+    end_stage();
     be.attn_output(s, w);
+    end_stage();
     be.gate_up(s, w);
+    end_stage();
     be.down(s, w);
+    end_stage();
     ++s.layer;
   }
   if (rows > 0) be.head(s, *output_norm_);
+  end_stage();
 }
 
 float* Decoder::logits() {
@@ -151,6 +158,7 @@ float* Decoder::logits() {
   }
   if (!has_logits_) {
     backend_->output(activations_, num_rows_, output_ ? *output_ : *embedding_);
+    end_stage();
     has_logits_ = true;
   }
   return activations_.logits->floats();

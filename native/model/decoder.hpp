@@ -1,6 +1,7 @@
 // A loaded model that runs steps: weights, cache, buffers and the one forward pass.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -40,6 +41,12 @@ class Decoder {
   float* logits();
   std::int64_t num_rows() const { return num_rows_; }  // R of the last step
 
+  // A number that grows with every stage of a step, and within stages as the backend tells: while a
+  // step runs and this stands still, nothing is done. For any thread.
+  std::uint64_t progress() const noexcept {
+    return num_stages_.load(std::memory_order_relaxed) + backend_->progress();
+  }
+
   const DecoderSpec& spec() const { return spec_; }
   const DecoderLimits& limits() const { return limits_; }
   Backend& backend() { return *backend_; }
@@ -49,6 +56,7 @@ class Decoder {
 
  private:
   void check_batch(const Batch& b) const;
+  void end_stage() noexcept { num_stages_.fetch_add(1, std::memory_order_relaxed); }
   StoragePtr allocate_floats(std::int64_t count);
 
   std::unique_ptr<Backend> backend_;
@@ -65,6 +73,7 @@ class Decoder {
   std::int64_t head_capacity_ = 0, logits_capacity_ = 0;  // rows
   std::int64_t num_rows_ = 0;
   bool has_logits_ = false;
+  std::atomic<std::uint64_t> num_stages_{0};
   std::int64_t weight_bytes_ = 0;
   std::int64_t activation_bytes_ = 0;
 };

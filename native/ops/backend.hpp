@@ -135,6 +135,9 @@ class Backend {
   virtual KvCachePtr create_kv_cache(const DecoderSpec& spec, KvType type, std::int64_t num_blocks,
                                      std::int64_t block_size) = 0;
 
+  // A number that grows as a stage proceeds, if the backend can tell. For any thread.
+  virtual std::uint64_t progress() const noexcept { return 0; }
+
   // --- one step
   virtual void begin_step(Step& s) = 0;  // whatever depends on the batch alone, such as rope angles
   virtual void embed(Step& s, const LinearWeights& table) = 0;  // hidden = table[token_ids]

@@ -102,6 +102,7 @@ class FakeDecoder:
         self.before_collect: Callable[[], None] = lambda: None
         self.is_bad: Callable[[int], bool] = lambda _: False  # by seed: no token can be drawn
         self.num_computed_tokens = 0
+        self.progress = 0
         self._cache: list[tuple[int, int] | None] = [None] * (num_blocks * block_size)
         self._steps: dict[int, _Step] = {}
         self._in_flight: deque[int] = deque()
@@ -163,6 +164,7 @@ class FakeDecoder:
         return np.array([expected_row(history, width) for history in histories])
 
     def _run(self, step: _Step) -> None:
+        self.progress += 1
         batch, size = step.batch, self.block_size
         previous = step.previous.token_ids if step.previous else None
         if step.is_lost:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rocmforge.engine import supervisor
+from rocmforge.engine import child, supervisor
 from rocmforge.engine.child import EngineChild, spawn
 from rocmforge.engine.config import EngineConfig
 from rocmforge.engine.llm import LLM
@@ -212,24 +212,60 @@ def test_a_process_is_not_blamed_for_the_time_in_which_nobody_listened() -> None
     run(test)
 
 
-def test_a_process_whose_step_never_ends_is_replaced() -> None:
+@asynccontextmanager
+async def stepping_oddly(
+    monkeypatch: pytest.MonkeyPatch, step_s: float, piece_s: float
+) -> AsyncIterator[EngineSupervisor]:
+    """From the third step on a step takes so long, and tells of a piece of it so often."""
+    program = (str(Path(__file__).parent / "odd_engine.py"), str(step_s), str(piece_s))
+    monkeypatch.setattr(supervisor, "spawn", lambda now: spawn(now, program))
+    async with running() as engine:
+        assert len(await to_the_end(await engine.submit(submit(engine, 2)))) == 3
+        yield engine
+
+
+def test_an_engine_that_hangs_in_a_step_is_noticed_within_5_seconds_and_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        async with stepping_oddly(monkeypatch, 1000, 1000) as engine:
+            pid, beats = engine.pid, engine.num_heartbeats
+            request = await engine.submit(submit(engine))
+            started_at = time.monotonic()
+            end = (await to_the_end(request))[-1]
+            assert time.monotonic() - started_at < 5
+            assert engine.num_heartbeats > beats + 4  # it was not silent
+            assert isinstance(end, Finished)
+            assert isinstance(end.error, UnavailableError)
+            assert "did none of it" in str(end.error)
+            await until(lambda: engine.is_ready)
+            assert engine.pid != pid
+            assert len(await to_the_end(await engine.submit(submit(engine, 2)))) == 3
+
+    run(test)
+
+
+def test_a_step_that_takes_long_but_gets_on_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "STALL_TIMEOUT_S", 1.5)
+
+    async def test() -> None:
+        async with stepping_oddly(monkeypatch, 4.0, 0.25) as engine:
+            pid = engine.pid
+            events = await to_the_end(await engine.submit(submit(engine, 1)))
+            assert isinstance(events[0], TokenEvent)
+            assert engine.pid == pid
+
+    run(test)
+
+
+def test_an_idle_engine_is_not_taken_for_one_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "STALL_TIMEOUT_S", 0.8)
+
     async def test() -> None:
         async with running() as engine:
-            request = await engine.submit(submit(engine, 400))
-            await request.get()
-            child = engine._child
-            assert child is not None
-            os.kill(child.process.pid, signal.SIGSTOP)  # so that it ends no step meanwhile
-
-            def is_found_out() -> bool:
-                child.stepped_at = -1e6  # heartbeats may still be on their way
-                child.longest_step_s = 0.0
-                return bool(child.failure)
-
-            await until(is_found_out)
-            end = (await to_the_end(request))[-1]
-            assert isinstance(end, Finished)
-            assert "a step took over" in str(end.error)
+            pid, beats = engine.pid, engine.num_heartbeats
+            await until(lambda: engine.num_heartbeats > beats + 4)
+            assert engine.pid == pid
 
     run(test)
 

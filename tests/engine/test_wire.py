@@ -50,7 +50,7 @@ MESSAGES: list[Message] = [
     TokenEvent(1, 5, None),
     TokenEvent(1, 5, {5: -0.5, 7: -1.25}),
     Finished(1, "length", None, 1, 2, 3),
-    Heartbeat(STATS, 4096),
+    Heartbeat(STATS, 4096, 2**63),
 ]
 
 

@@ -13,6 +13,22 @@ from rocmforge.model.loader import load_model
 from rocmforge.model.options import LoadOptions
 
 
+def step_of(ids: Sequence[int], block_size: int = 16) -> SimpleNamespace:
+    """A batch of one sequence from its beginning, its blocks in order, every row wanted."""
+    token_ids = np.asarray(ids, np.int32)
+    size = len(token_ids)
+    positions = np.arange(size, dtype=np.int32)
+    return SimpleNamespace(
+        token_ids=token_ids,
+        positions=positions,
+        slot_mapping=positions,
+        query_start_loc=np.array([0, size], np.int32),
+        seq_lens=np.array([size], np.int32),
+        block_tables=np.arange(-(-size // block_size), dtype=np.int32)[None, :],
+        logit_rows=positions,
+    )
+
+
 def teacher_forced(
     path: Path, ids: Sequence[int], *, step_sizes: Sequence[int] | None = None, **options: Any
 ) -> np.ndarray:

@@ -88,3 +88,24 @@ TEST_CASE("a missing or misshapen tensor is named") {
   model.weights.erase("blk.1.ffn_up.weight");
   CHECK_THROWS_WITH_AS(model.decoder(1), "tensor blk.1.ffn_up.weight is missing", Error);
 }
+
+TEST_CASE("progress grows by every stage of a step and by the logits, and never falls") {
+  const RandomModel model;
+  for (const int threads : {1, 2}) {
+    auto decoder = model.decoder(threads);
+    std::uint64_t last = decoder->progress();
+    for (const int n : {1, 37}) {
+      const auto ids = tokens(n);
+      const OneSequence s(ids, 0, n, 4);
+      decoder->forward(s.batch());
+      CHECK(decoder->progress() >= last + 2 + 5 * 2);  // embed, head and five stages a layer
+      last = decoder->progress();
+      CHECK(decoder->progress() == last);
+      decoder->logits();
+      CHECK(decoder->progress() > last);
+      last = decoder->progress();
+      decoder->logits();
+      CHECK(decoder->progress() == last);  // there were logits already
+    }
+  }
+}

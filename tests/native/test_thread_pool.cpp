@@ -62,4 +62,51 @@ TEST_CASE("a pool that has slept wakes up again") {
   }
 }
 
+TEST_CASE("progress grows with every piece of a loop and with nothing else") {
+  for (const int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    std::uint64_t last = pool.progress();
+    for (const std::int64_t n : {1, 40}) {
+      std::atomic<std::int64_t> pieces{0};
+      std::atomic<bool> went_back{false};
+      const std::uint64_t before = last;
+      pool.parallel_for(n, 4, [&](std::int64_t, std::int64_t, int) {
+        ++pieces;
+        if (pool.progress() < before) went_back = true;
+      });
+      CHECK_FALSE(went_back);
+      CHECK(pool.progress() >= before + static_cast<std::uint64_t>(pieces.load()));
+      last = pool.progress();
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    CHECK(pool.progress() == last);
+    pool.note_progress();
+    CHECK(pool.progress() == last + 1);
+  }
+}
+
+TEST_CASE("progress of a loop is seen by a thread that takes no part") {
+  for (const int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    std::atomic<bool> over{false};
+    std::atomic<std::uint64_t> seen{pool.progress()};
+    std::atomic<int> changes{0};
+    std::thread watcher([&] {
+      while (!over.load()) {
+        const std::uint64_t now = pool.progress();
+        if (now != seen.exchange(now)) ++changes;
+      }
+    });
+    pool.parallel_for(8, 1, [&](std::int64_t, std::int64_t, int) {
+      // A piece ends when the one before has been seen.
+      const int known = changes.load();
+      for (int i = 0; i < 2000 && changes.load() == known; ++i)
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+    });
+    over = true;
+    watcher.join();
+    CHECK(changes.load() >= 2);
+  }
+}
+
 TEST_CASE("a pool without threads is refused") { CHECK_THROWS_AS(ThreadPool(0), rocmforge::Error); }

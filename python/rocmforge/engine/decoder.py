@@ -54,6 +54,10 @@ class Decoder(Protocol):
     """
 
     @property
+    def progress(self) -> int:
+        """A number that changes while a step gets on; for any thread, at any time."""
+
+    @property
     def lookahead(self) -> int: ...
     @property
     def vocab_size(self) -> int: ...

@@ -119,6 +119,11 @@ class Engine:
     def stats(self) -> EngineStats:
         return self._counters.snapshot(self.scheduler, self.inbox)
 
+    @property
+    def progress(self) -> int:
+        """A number that changes while a step gets on."""
+        return self._decoder.progress
+
     # --- the loop's thread
 
     @property

@@ -94,6 +94,11 @@ class EngineHost:
     def stats(self) -> EngineStats:
         return self._engine.stats()
 
+    @property
+    def progress(self) -> int:
+        """A number that changes while a step gets on."""
+        return self._engine.progress
+
     def close(self) -> None:
         """Ends all requests as cancelled and waits for the step that is running."""
         self._close()

@@ -120,6 +120,7 @@ class Heartbeat:
 
     stats: EngineStats
     rss_bytes: int  # resident memory of the engine's process
+    progress: int  # a number that changes while a step gets on
 
 
 Message = Submit | Cancel | Start | Loaded | LoadFailed | Accepted | Heartbeat | Event

@@ -132,7 +132,7 @@ class EngineServer:
         self._outbox.put([answer])
 
     def heartbeat(self) -> Heartbeat:
-        return Heartbeat(self._host.stats(), resident_bytes())
+        return Heartbeat(self._host.stats(), resident_bytes(), self._host.progress)
 
 
 def serve(connection: socket.socket) -> int:

@@ -213,7 +213,7 @@ class EngineSupervisor:
                 return
 
     async def _watch(self, child: EngineChild) -> None:
-        """Kills a process that is silent or whose step does not end; reading then ends."""
+        """Kills a process that is silent or gets on with nothing; reading then ends."""
         looked_at = self._clock()
         while True:
             await asyncio.sleep(_TICK_S)
@@ -242,7 +242,7 @@ class EngineSupervisor:
             self.num_heartbeats += 1
             child.note(message, self._clock())
         elif isinstance(message, Loaded):
-            child.stepped_at = self._clock()
+            child.moved_at = self._clock()
             child.loaded.set_result(message)
         elif isinstance(message, LoadFailed):
             child.loaded.set_exception(message.error)

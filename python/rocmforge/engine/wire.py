@@ -193,8 +193,8 @@ def _loaded(name: str, placement: list[list[str]], *rest: Any) -> Loaded:
     return Loaded(name, [(part, device, reason) for part, device, reason in placement], *rest)
 
 
-def _heartbeat(stats: dict[str, Any], rss_bytes: int) -> Heartbeat:
-    return Heartbeat(EngineStats(**{**stats, "cache": CacheStats(**stats["cache"])}), rss_bytes)
+def _heartbeat(stats: dict[str, Any], *rest: int) -> Heartbeat:
+    return Heartbeat(EngineStats(**{**stats, "cache": CacheStats(**stats["cache"])}), *rest)
 
 
 def _values(message: Any) -> tuple[Any, ...]:
@@ -210,7 +210,7 @@ _ENCODERS: Final[dict[type, Callable[[Any], tuple[Any, ...]]]] = {
     Loaded: lambda loaded: ("loaded", *_values(loaded)),
     LoadFailed: lambda failed: ("load_failed", *_error_fields(failed.error)),
     Accepted: lambda accepted: ("accepted", accepted.request_id),
-    Heartbeat: lambda beat: ("heartbeat", asdict(beat.stats), beat.rss_bytes),
+    Heartbeat: lambda beat: ("heartbeat", asdict(beat.stats), beat.rss_bytes, beat.progress),
 }
 
 _DECODERS: Final[dict[str, Callable[..., Message]]] = {
