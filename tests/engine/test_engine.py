@@ -293,6 +293,42 @@ def test_the_queue_is_bounded_and_makes_room_as_requests_start() -> None:
     assert setup.engine.stats().num_finished["length"] == 3
 
 
+def test_a_request_that_waits_too_long_for_its_first_step_ends_and_no_other() -> None:
+    setup = Setup(num_blocks=4, block_size=4, max_num_seqs=1)
+    now = 0.0
+    setup.engine._clock = lambda: now
+    first = setup.submit([1, 2], max_tokens=6, max_wait_s=5.0)
+    setup.engine.step()
+    waiting = setup.submit([3], max_wait_s=5.0)
+    patient = setup.submit([4])
+    now = 5.0
+    setup.engine.step()
+    assert setup.engine.state_of(waiting) is RequestState.WAITING
+    now = 5.1
+    setup.engine.step()
+    assert setup.engine.state_of(first) is RequestState.RUNNING
+    assert setup.engine.state_of(patient) is RequestState.WAITING
+    end = setup.finished(waiting)
+    assert isinstance(end.error, UnavailableError)
+    assert end.num_output_tokens == 0
+    setup.run()
+    assert setup.finished(first).reason == "length"
+    assert setup.finished(patient).reason == "length"
+    assert setup.engine.inbox.num_queued == 0
+
+
+def test_a_preempted_request_has_had_its_first_step_and_may_wait() -> None:
+    setup = Setup(num_blocks=4, block_size=2, max_num_seqs=2)
+    now = 0.0
+    setup.engine._clock = lambda: now
+    ids = [setup.submit([i, 1], max_tokens=5, max_wait_s=1.0) for i in (2, 3)]
+    setup.engine.step()
+    now = 100.0
+    setup.run()
+    assert setup.engine.stats().num_preemptions > 0
+    assert [setup.finished(i).reason for i in ids] == ["length", "length"]
+
+
 @pytest.mark.parametrize(
     ("prompt", "values", "message"),
     [

@@ -43,7 +43,7 @@ MESSAGES: list[Message] = [
     Start("model.gguf", EngineConfig()),
     Loaded("m", [("layer 0", "cpu", "why")], 0.25, 64, 512, 32),
     Submit(1, [1, 2], PARAMS, seed=2**63, namespace="n", stop_token_ids=frozenset({2})),
-    Submit(2, [3], None, output="hidden"),
+    Submit(2, [3], None, output="hidden", max_wait_s=1.5),
     Cancel(1),
     Cancel(1, "stop"),
     Accepted(1),

@@ -16,13 +16,24 @@ if TYPE_CHECKING:
 
 
 async def embed(
-    engine: EngineSupervisor, token_ids: list[int], hidden_size: int, namespace: str
+    engine: EngineSupervisor,
+    token_ids: list[int],
+    hidden_size: int,
+    namespace: str,
+    max_wait_s: float | None = None,
 ) -> npt.NDArray[np.float32]:
     """[hidden_size]: the mean of the final hidden states, scaled to length 1.
 
     Raises what the engine refuses or fails the request with. Cancelling it ends the request.
     """
-    submit = Submit(engine.new_id(), token_ids, None, output="hidden", namespace=namespace)
+    submit = Submit(
+        engine.new_id(),
+        token_ids,
+        None,
+        output="hidden",
+        namespace=namespace,
+        max_wait_s=max_wait_s,
+    )
     request = await engine.submit(submit)
     total = np.zeros(hidden_size, np.float64)
     try:

@@ -97,6 +97,8 @@ class Engine:
             compile_grammar=self._compile_grammar,
         )
         self.scheduler.check_fits(request.max_num_tokens, draws_tokens=not request.wants_rows)
+        if submit.max_wait_s is not None:
+            request.start_before = self._clock() + submit.max_wait_s
         self.inbox.submit(request)
 
     def cancel(self, cancel: Cancel) -> None:
@@ -135,6 +137,7 @@ class Engine:
         started_at = self._clock()
         try:
             self._drain_inbox()
+            self._end_overdue(started_at)
             if self.has_work:
                 self._turn()
                 self._counters.num_steps += 1
@@ -163,6 +166,12 @@ class Engine:
                 request = self.inbox.get(message.request_id)
                 if request is not None:
                     self._end(request, message.reason, None)
+
+    def _end_overdue(self, now: float) -> None:
+        waiting = self.scheduler.waiting
+        for request in [r for r in waiting if r.start_before < now and not r.was_admitted]:
+            msg = "the request has waited too long for its first step; try again later"
+            self._end(request, "error", UnavailableError(msg))
 
     def _turn(self) -> None:
         step = self.scheduler.schedule(may_preempt=not self._in_flight)

@@ -31,6 +31,7 @@ class Submit:
     output: OutputKind = "tokens"
     namespace: str = ""
     stop_token_ids: frozenset[int] = frozenset()
+    max_wait_s: float | None = None  # for its first step; then it ends with UnavailableError
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -65,6 +66,7 @@ class Request:
     namespace: str = ""  # prefixes are shared inside a namespace only
     stop_token_ids: frozenset[int] = frozenset()
 
+    start_before: float = math.inf  # by the engine's clock; ends if it has had no step by then
     arrival: int = 0  # rank in the scheduler's order of service
     state: RequestState = RequestState.WAITING
     finish_reason: FinishReason | None = None

@@ -142,6 +142,7 @@ def _submit_fields(submit: Submit) -> tuple[Any, ...]:
         submit.output,
         submit.namespace,
         list(submit.stop_token_ids),
+        submit.max_wait_s,
     )
 
 
@@ -153,6 +154,7 @@ def _submit(
     output: Any,
     namespace: str,
     stop_token_ids: list[int],
+    max_wait_s: float | None,
 ) -> Submit:
     return Submit(
         request_id,
@@ -162,6 +164,7 @@ def _submit(
         output,
         namespace,
         frozenset(stop_token_ids),
+        max_wait_s,
     )
 
 

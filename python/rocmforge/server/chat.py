@@ -116,11 +116,14 @@ class _Answer:
     async def stream(self, request: Request) -> AsyncGenerator[bytes, None]:
         head = self._head("chat.completion.chunk")
         extra = {"usage": None} if self._wants_usage else {}
-        for choice in self._generation.choices:
-            piece = _chunk(choice.index, {"role": "assistant", "content": ""}, None, None)
-            yield event({**head, "choices": [piece], **extra})
+        firsts = [
+            _chunk(choice.index, {"role": "assistant", "content": ""}, None, None)
+            for choice in self._generation.choices
+        ]
         async with aclosing(self._generation.deltas()) as deltas:
             async for choice, delta in deltas:
+                while firsts:  # nothing is sent before there is something to say
+                    yield event({**head, "choices": [firsts.pop(0)], **extra})
                 addition, reason = self._read(choice, delta)
                 logprobs = None
                 if self._num_top is not None and delta.token_ids:

@@ -109,12 +109,15 @@ class _Answer:
 
     async def stream(self, request: Request) -> AsyncGenerator[bytes, None]:
         extra = {"usage": None} if self._wants_usage else {}
-        for choice in self._generation.choices:
-            if echo := self._echoes[choice.index]:
-                piece = {**self._piece(choice, None), "text": echo}
-                yield event({**self._head, "choices": [piece], **extra})
+        firsts = [
+            {**self._piece(choice, None), "text": self._echoes[choice.index]}
+            for choice in self._generation.choices
+            if self._echoes[choice.index]
+        ]
         async with aclosing(self._generation.deltas()) as deltas:
             async for choice, delta in deltas:
+                while firsts:  # nothing is sent before there is something to say
+                    yield event({**self._head, "choices": [firsts.pop(0)], **extra})
                 piece = self._piece(choice, delta)
                 yield event({**self._head, "choices": [piece], **extra})
         usage = note_usage(request, self._generation)

@@ -50,7 +50,12 @@ async def _embedded(state: ServerState, body: EmbeddingRequest, namespace: str) 
         msg = f"dimensions is {body.dimensions}; the model's embeddings have {size}"
         raise RequestError(msg, param="dimensions")
     prompts = await encode_prompts(state, prompt_list(body.input, "input"))
-    tasks = [asyncio.ensure_future(embed(state.engine, ids, size, namespace)) for ids in prompts]
+    limit = state.settings.queue_timeout_s
+    tasks = [
+        # The others wait for the first, and not for longer than the request may take.
+        asyncio.ensure_future(embed(state.engine, ids, size, namespace, None if i else limit))
+        for i, ids in enumerate(prompts)
+    ]
     try:
         vectors = await asyncio.gather(*tasks)
     finally:  # one that fails ends the others

@@ -80,6 +80,8 @@ class Generation:
             seed=int.from_bytes(os.urandom(8), "little"),
             namespace=namespace,
             stop_token_ids=frozenset(state.tokenizer.eog_ids),
+            # The others wait for the first, and not for longer than the request may take.
+            max_wait_s=None if self.choices else state.settings.queue_timeout_s,
         )
         assembler = TextAssembler(submit, params, state.tokenizer, shown_ids)
         request = await state.engine.submit(submit)

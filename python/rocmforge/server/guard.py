@@ -33,6 +33,8 @@ BODY_TIMEOUT_S: Final = 30.0
 # What is still read, and for how long, of a body that was refused for its size.
 DISCARD_FACTOR: Final = 4
 DISCARD_S: Final = 5.0
+# A body up to this size counts for nothing: all connections together have room for 64 MiB.
+FREE_BODY_BYTES: Final = 64 * 1024
 
 _logger = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - the last place to answer
             await exchange.fail(error)
         finally:
+            exchange.release()
             exchange.log()
 
     def _check(self, scope: Scope) -> None:
@@ -120,7 +123,9 @@ class _Exchange:
         self._started_at = time.monotonic()
         self._status = 0
         self._body_bytes = 0
+        self._held_bytes = 0  # of those that count
         self._has_body = False
+        self._is_cut = False  # the body was refused on its way
         self.request_id = secrets.token_hex(8)
         scope["request_id"] = self.request_id
 
@@ -135,9 +140,27 @@ class _Exchange:
             raise RequestError(msg, status=408) from None
         self._body_bytes += len(message.get("body", b""))
         if self._body_bytes > self._state.settings.max_body_bytes:
+            self._is_cut = True
             raise _too_large(self._state)
+        self._hold()
         self._has_body = not message.get("more_body", False)
         return message
+
+    def _hold(self) -> None:
+        """Counts the body among those that are held; raises UnavailableError if they are too many."""
+        held = max(0, self._body_bytes - FREE_BODY_BYTES)
+        self._state.held_bytes += held - self._held_bytes
+        self._held_bytes = held
+        if held and self._state.held_bytes > self._state.settings.max_held_bytes:
+            self.release()
+            self._is_cut = True
+            msg = "the bodies of other requests take all the memory there is for them; try later"
+            raise UnavailableError(msg)
+
+    def release(self) -> None:
+        """Nothing of the body is needed any more."""
+        self._state.held_bytes -= self._held_bytes
+        self._held_bytes = 0
 
     async def send(self, message: ASGIMessage) -> None:
         if message["type"] == "http.response.start":
@@ -149,10 +172,10 @@ class _Exchange:
                 (b"cache-control", b"no-store"),
             ]
             # What is left of a body that was not read would be taken for the next request.
-            if self._state.is_draining or self._status in (408, 413, 414, 431):
+            if self._is_cut or self._state.is_draining or self._status in (408, 413, 414, 431):
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
-        elif self._status == 413 and not message.get("more_body", False):
+        elif (self._is_cut or self._status == 413) and not message.get("more_body", False):
             # A connection closed on a client that still sends takes the answer back.
             await self._send({**message, "more_body": True})
             await self._discard_body()

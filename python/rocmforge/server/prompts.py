@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rocmforge.errors import InvalidArgumentError
@@ -23,14 +24,18 @@ async def encode_prompts(state: ServerState, prompts: Sequence[str | list[int]])
     """
     state.engine.check_room()
     for prompt in prompts:
-        _check_size(state, len(prompt) if isinstance(prompt, str) else 0)
+        if isinstance(prompt, str):
+            _check_size(state, _num_bytes(prompt))
     return await asyncio.to_thread(lambda: [_encode(state, prompt) for prompt in prompts])
 
 
 async def encode_chat(state: ServerState, body: ChatRequest, tools: Any) -> list[int]:
     """The conversation, written with the template of the model's file; see encode_prompts()."""
     state.engine.check_room()
-    _check_size(state, sum(map(_num_characters, body.messages)))
+    num_bytes = sum(_num_bytes(text) for message in body.messages for text in _texts(message))
+    if tools is not None:
+        num_bytes += _num_bytes(json.dumps(tools, ensure_ascii=False))
+    _check_size(state, num_bytes)
     options: dict[str, Any] = {}
     if body.reasoning_effort is not None:
         options["reasoning_effort"] = body.reasoning_effort
@@ -46,11 +51,15 @@ async def encode_chat(state: ServerState, body: ChatRequest, tools: Any) -> list
         raise RequestError(str(error), param="messages") from None
 
 
-def _check_size(state: ServerState, num_characters: int) -> None:
+def _num_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _check_size(state: ServerState, num_bytes: int) -> None:
     limit = _MAX_BYTES_PER_TOKEN * state.model.max_model_len
-    if num_characters > limit:
+    if num_bytes > limit:
         msg = (
-            f"a prompt of {num_characters} characters cannot fit into a context of "
+            f"a prompt of {num_bytes} bytes cannot fit into a context of "
             f"{state.model.max_model_len} tokens"
         )
         raise RequestError(msg, code="context_length_exceeded")
@@ -69,11 +78,16 @@ def _encode(state: ServerState, prompt: str | list[int]) -> list[int]:
     return ids
 
 
-def _num_characters(message: Message) -> int:
+def _texts(message: Message) -> Iterator[str]:
+    """All that a template could write."""
     content = message.content or ""
-    texts = [content] if isinstance(content, str) else [part.text for part in content]
-    texts += [call.function.arguments for call in message.tool_calls or []]
-    return sum(map(len, texts)) + len(message.reasoning_content or "")
+    if isinstance(content, str):
+        yield content
+    else:
+        yield from (part.text for part in content)
+    yield from (message.reasoning_content or "", message.name or "", message.tool_call_id or "")
+    for call in message.tool_calls or []:
+        yield from (call.id, call.function.name, call.function.arguments)
 
 
 def _plain(message: Message) -> dict[str, Any]:

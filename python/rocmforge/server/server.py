@@ -18,7 +18,7 @@ from rocmforge.engine.supervisor import EngineSupervisor
 from rocmforge.errors import InvalidArgumentError
 from rocmforge.model.loader import embedded_model
 from rocmforge.server.app import create_app
-from rocmforge.server.connection import BoundedConnection
+from rocmforge.server.connection import MAX_CONNECTIONS, BoundedConnection
 from rocmforge.server.keys import ApiKeys
 from rocmforge.server.logs import configure_logging
 from rocmforge.server.metrics import Metrics
@@ -28,7 +28,6 @@ from rocmforge.tokenizer import Tokenizer
 
 _logger = logging.getLogger(__name__)
 
-MAX_CONNECTIONS: Final = 1024
 MAX_HEADER_BYTES: Final = 16 * 1024
 KEEP_ALIVE_S: Final = 5
 # For clients to take what was sent to them, once nothing runs any more.
@@ -82,9 +81,12 @@ class _HTTPServer(uvicorn.Server):
     """uvicorn's, with another idea of how to end."""
 
     def __init__(self, state: ServerState) -> None:
+        class Connection(BoundedConnection):
+            max_per_address = state.settings.max_connections_per_address
+
         config = uvicorn.Config(
             create_app(state),
-            http=BoundedConnection,
+            http=Connection,
             ws="none",
             lifespan="off",
             loop="asyncio",
@@ -94,7 +96,6 @@ class _HTTPServer(uvicorn.Server):
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=CLOSE_S,
-            limit_concurrency=MAX_CONNECTIONS,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         )
         super().__init__(config)

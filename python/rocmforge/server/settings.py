@@ -54,8 +54,14 @@ class ServerSettings(BaseSettings):
     """Requests that run at once."""
     max_queue: int = Field(64, ge=1)
     """Requests that wait for their first step; more are answered with 429."""
+    queue_timeout_s: float = Field(60, gt=0)
+    """A request that has waited so long for its first step is answered with 503."""
 
+    max_connections_per_address: int = Field(64, ge=1)
+    """From one other machine; this one, where a reverse proxy may stand, has all there are."""
     max_body_bytes: int = Field(8 * 1024 * 1024, ge=1024)
+    max_held_bytes: int = Field(128 * 1024 * 1024, ge=0)
+    """Of all bodies at once, what is over 64 KiB of each; more is answered with 503."""
     request_timeout_s: float = Field(600, gt=0)
     """A request that takes longer ends with what it has."""
     drain_s: float = Field(30, ge=0)

@@ -24,6 +24,7 @@ class ServerState:
     engine: EngineSupervisor
     tokenizer: Tokenizer
     is_draining: bool = False
+    held_bytes: int = 0  # of the bodies of requests; see Guard
     started_at: int = field(default_factory=lambda: int(time.time()))
 
     @property

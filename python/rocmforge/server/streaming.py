@@ -34,8 +34,9 @@ def event(data: Any) -> bytes:
 class EventStream(Response):
     """Sends what `events` yields; closes it at once when the client is gone or stalls.
 
-    An error on the way is the last event, and no [DONE] follows it. `close` is called in any case,
-    which the end of a generator that was never begun is not.
+    The response begins with the first event: an error before that is an answer with its own status.
+    One on the way is the last event, and no [DONE] follows it. `close` is called in any case, which
+    the end of a generator that was never begun is not.
     """
 
     media_type = "text/event-stream"
@@ -43,6 +44,7 @@ class EventStream(Response):
     def __init__(self, events: AsyncGenerator[bytes, None], close: Callable[[], None]) -> None:
         self._events = events
         self._close = close
+        self._has_begun = False
         self._sending_since: float | None = None
         self.status_code = 200
         self.background = None
@@ -65,22 +67,33 @@ class EventStream(Response):
             await asyncio.gather(sending, leaving, return_exceptions=True)
             await self._events.aclose()
             self._close()
+        if not self._has_begun and sending.done() and not sending.cancelled():
+            sending.result()  # raises what it failed with
 
     async def _send(self, scope: Scope, send: Send) -> None:
-        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        await send(start)
         try:
             async for data in self._events:
                 await self._send_body(send, data)
-        except Exception as error:  # the status is sent; this is what is left
+        except Exception as error:
+            if not self._has_begun:
+                raise
+            # The status is sent; this is what is left.
             if not isinstance(error, RocmForgeError):
                 extra = {"request_id": scope.get("request_id")}
                 _logger.error("a bug in a stream", exc_info=error, extra=extra)
             await self._send_body(send, event(error_object(error)))
+        await self._begin(send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _begin(self, send: Send) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+            await send(start)
 
     async def _send_body(self, send: Send, data: bytes) -> None:
         self._sending_since = time.monotonic()
+        await self._begin(send)
         await send({"type": "http.response.body", "body": data, "more_body": True})
         self._sending_since = None
 
