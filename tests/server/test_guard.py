@@ -24,7 +24,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("locked")
     keys = folder / "keys"
     keys.write_text(f"# for tests\n{KEY}\n\n{OTHER}\n")
-    with serving(folder, *SMALL, "--api-key-file", str(keys)) as served:
+    with serving(folder, *SMALL, "--docs", "--api-key-file", str(keys)) as served:
         yield served
 
 
@@ -34,13 +34,16 @@ def bearer(key: str) -> dict[str, str]:
 
 def routes() -> list[tuple[str, str]]:
     """All of the application's, as it has them."""
-    from rocmforge.server import chat, chat_page, completions, embeddings, native, operations
+    from rocmforge.server.app import ROUTERS
 
     return [
-        (method, route.path.replace("{name}", "x"))  # type: ignore[attr-defined]
-        for module in (chat, chat_page, completions, embeddings, native, operations)
-        for route in module.router.routes
-        for method in route.methods  # type: ignore[attr-defined]
+        ("GET", "/openapi.json"),
+        *(
+            (method, route.path.replace("{name}", "x"))  # type: ignore[attr-defined]
+            for router in ROUTERS
+            for route in router.routes
+            for method in route.methods  # type: ignore[attr-defined]
+        ),
     ]
 
 

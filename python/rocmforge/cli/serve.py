@@ -55,6 +55,9 @@ def serve(
     drain: Annotated[
         float | None, _option("--drain", "Seconds requests go on after SIGTERM; 30.", "S")
     ] = None,
+    docs: Annotated[
+        bool | None, typer.Option("--docs", help="Serve the OpenAPI document at /openapi.json.")
+    ] = None,
     log_level: Annotated[
         str | None, _option("--log-level", "debug, info, warning or error.", "L")
     ] = None,
@@ -102,6 +105,7 @@ def serve(
         max_num_seqs=max_num_seqs,
         max_queue=max_queue,
         drain_s=drain,
+        docs=docs,
         log_level=log_level,
         device=device,
         threads=threads,

@@ -18,6 +18,7 @@ from rocmforge.server.errors import RequestError
 from rocmforge.server.generation import Choice, Generation
 from rocmforge.server.json_body import read_body
 from rocmforge.server.logprobs import chat_logprobs
+from rocmforge.server.openapi import described
 from rocmforge.server.prompts import encode_chat
 from rocmforge.server.protocol import ChatRequest
 from rocmforge.server.state import ServerState
@@ -30,7 +31,17 @@ _NUM_TAIL_TOKENS = 16
 router = APIRouter()
 
 
-@router.post("/v1/chat/completions")
+@router.post(
+    "/v1/chat/completions",
+    openapi_extra=described(
+        ChatRequest,
+        answer={
+            "id": str, "object": str, "created": int, "model": str,
+            "choices": list, "usage": dict,
+        },
+        also_streams=True,
+    ),
+)
 async def chat_completions(request: Request) -> Response:
     state: ServerState = request.app.state.server
     body = await read_body(request, ChatRequest)

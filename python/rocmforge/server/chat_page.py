@@ -10,10 +10,12 @@ from importlib import resources
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
+from rocmforge.server.openapi import described
+
 router = APIRouter()
 
 
-@router.get("/")
+@router.get("/", openapi_extra=described(media_type="text/html"))
 async def chat_page() -> Response:
     page, policy = _page()
     return HTMLResponse(page, headers={"content-security-policy": policy})

@@ -16,6 +16,7 @@ from rocmforge.server.errors import RequestError
 from rocmforge.server.generation import Choice, Generation
 from rocmforge.server.json_body import read_body
 from rocmforge.server.logprobs import CompletionLogprobs
+from rocmforge.server.openapi import described
 from rocmforge.server.prompts import encode_prompts
 from rocmforge.server.protocol import CompletionRequest
 from rocmforge.server.state import ServerState
@@ -27,7 +28,17 @@ DEFAULT_MAX_TOKENS = 16  # OpenAI's
 router = APIRouter()
 
 
-@router.post("/v1/completions")
+@router.post(
+    "/v1/completions",
+    openapi_extra=described(
+        CompletionRequest,
+        answer={
+            "id": str, "object": str, "created": int, "model": str,
+            "choices": list, "usage": dict,
+        },
+        also_streams=True,
+    ),
+)
 async def completions(request: Request) -> Response:
     state: ServerState = request.app.state.server
     body = await read_body(request, CompletionRequest)

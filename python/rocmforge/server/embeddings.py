@@ -13,6 +13,7 @@ from pydantic import Field
 from rocmforge.engine.embedding import embed
 from rocmforge.server.errors import RequestError
 from rocmforge.server.json_body import read_body
+from rocmforge.server.openapi import described
 from rocmforge.server.prompts import encode_prompts
 from rocmforge.server.protocol import MAX_PROMPTS, ListOf, StrictModel, TokenIds, prompt_list
 from rocmforge.server.state import ServerState
@@ -34,7 +35,12 @@ class EmbeddingRequest(StrictModel):
     user: str | None = None  # of no effect
 
 
-@router.post("/v1/embeddings")
+@router.post(
+    "/v1/embeddings",
+    openapi_extra=described(
+        EmbeddingRequest, answer={"object": str, "data": list, "model": str, "usage": dict}
+    ),
+)
 async def embeddings(request: Request) -> Response:
     """Vectors of length 1: the mean over a text's tokens of the final hidden states."""
     state: ServerState = request.app.state.server

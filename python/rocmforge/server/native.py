@@ -17,6 +17,7 @@ from rocmforge.server.completions import checked_max_tokens, note_usage
 from rocmforge.server.errors import RequestError
 from rocmforge.server.generation import Generation
 from rocmforge.server.json_body import read_body
+from rocmforge.server.openapi import described
 from rocmforge.server.prompts import encode_prompts
 from rocmforge.server.protocol import ListOf, StrictModel
 from rocmforge.server.state import ServerState
@@ -49,13 +50,25 @@ class DetokenizeRequest(StrictModel):
     skip_special: bool = True
 
 
-@router.post("/v1/generate")
+_GENERATED: dict[str, type] = {
+    "request_id": str, "text": str, "tokens": list,
+    "finished": bool, "finish_reason": str,
+}
+
+
+@router.post(
+    "/v1/generate",
+    openapi_extra=described(GenerateRequest, answer=_GENERATED, also_streams=True),
+)
 async def generate(request: Request) -> Response:
     body = await read_body(request, GenerateRequest)
     return await _generated(request, body, stream=body.stream)
 
 
-@router.post("/v1/generate/stream")
+@router.post(
+    "/v1/generate/stream",
+    openapi_extra=described(GenerateRequest, media_type="text/event-stream"),
+)
 async def generate_stream(request: Request) -> Response:
     body = await read_body(request, GenerateRequest)
     return await _generated(request, body, stream=True)
@@ -129,7 +142,10 @@ class _Answer:
         self._generation.close()
 
 
-@router.post("/tokenize")
+@router.post(
+    "/tokenize",
+    openapi_extra=described(TokenizeRequest, answer={"token_ids": list, "tokens": list}),
+)
 async def tokenize(request: Request) -> Response:
     state: ServerState = request.app.state.server
     body = await read_body(request, TokenizeRequest)
@@ -142,7 +158,7 @@ def _tokenized(tokenizer: Tokenizer, body: TokenizeRequest) -> Response:
     return JSONResponse({"token_ids": ids, "tokens": texts})
 
 
-@router.post("/detokenize")
+@router.post("/detokenize", openapi_extra=described(DetokenizeRequest, answer={"text": str}))
 async def detokenize(request: Request) -> Response:
     state: ServerState = request.app.state.server
     body = await read_body(request, DetokenizeRequest)
@@ -150,7 +166,7 @@ async def detokenize(request: Request) -> Response:
     return JSONResponse({"text": text})
 
 
-@router.get("/v1/placement")
+@router.get("/v1/placement", openapi_extra=described(answer={"model": str, "placement": list}))
 async def placement(request: Request) -> Response:
     state: ServerState = request.app.state.server
     rows = [{"part": p, "device": d, "reason": r} for p, d, r in state.model.placement]

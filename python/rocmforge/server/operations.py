@@ -7,19 +7,23 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from rocmforge.server.errors import RETRY_AFTER_S
+from rocmforge.server.openapi import described
 from rocmforge.server.state import ServerState
 
 router = APIRouter()
 
 
-@router.get("/health")
+_TOLD = described(answer={"status": str}, is_unavailable=True)
+
+
+@router.get("/health", openapi_extra=_TOLD)
 async def health(request: Request) -> Response:
     """200 while the engine's process answers and its thread steps."""
     state: ServerState = request.app.state.server
     return _told(state.engine.is_ready)
 
 
-@router.get("/ready")
+@router.get("/ready", openapi_extra=_TOLD)
 async def ready(request: Request) -> Response:
     """200 while a request would be taken."""
     state: ServerState = request.app.state.server
@@ -33,13 +37,21 @@ def _told(is_so: bool) -> Response:
     return JSONResponse({"status": "unavailable"}, 503, headers)
 
 
-@router.get("/metrics")
+@router.get("/metrics", openapi_extra=described(media_type="text/plain"))
 async def metrics(request: Request) -> Response:
     state: ServerState = request.app.state.server
     return Response(generate_latest(state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/v1/status")
+@router.get(
+    "/v1/status",
+    openapi_extra=described(
+        answer={
+            "status": str, "model_loaded": bool,
+            "pending_requests": int, "cache_utilization": float,
+        }
+    ),
+)
 async def status(request: Request) -> Response:
     state: ServerState = request.app.state.server
     beat = state.engine.heartbeat
@@ -55,13 +67,21 @@ async def status(request: Request) -> Response:
     )
 
 
-@router.get("/v1/models")
+@router.get("/v1/models", openapi_extra=described(answer={"object": str, "data": list}))
 async def models(request: Request) -> Response:
     state: ServerState = request.app.state.server
     return JSONResponse({"object": "list", "data": [_model(state)]})
 
 
-@router.get("/v1/models/{name}")
+@router.get(
+    "/v1/models/{name}",
+    openapi_extra=described(
+        answer={
+            "id": str, "object": str, "created": int,
+            "owned_by": str, "max_model_len": int,
+        }
+    ),
+)
 async def model(request: Request, name: str) -> Response:
     state: ServerState = request.app.state.server
     state.check_model(name)

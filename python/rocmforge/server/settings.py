@@ -66,6 +66,8 @@ class ServerSettings(BaseSettings):
     """A request that takes longer ends with what it has."""
     drain_s: float = Field(30, ge=0)
     """How long running requests may go on after SIGTERM."""
+    docs: bool = False
+    """Serves the OpenAPI document at /openapi.json."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod
