@@ -103,6 +103,7 @@ class FakeDecoder:
         self.is_bad: Callable[[int], bool] = lambda _: False  # by seed: no token can be drawn
         self.num_computed_tokens = 0
         self.progress = 0
+        self.row_counts: list[int] = []  # of steps that handed out rows
         self._cache: list[tuple[int, int] | None] = [None] * (num_blocks * block_size)
         self._steps: dict[int, _Step] = {}
         self._in_flight: deque[int] = deque()
@@ -159,6 +160,7 @@ class FakeDecoder:
         assert handle == self._num_enqueued - 1, "rows are valid until the next enqueue()"
         step = self._steps[handle]
         assert step.seeds is None, "drawing has altered the logits"
+        self.row_counts.append(len(step.batch.logit_rows))
         histories = step.histories
         assert histories is not None
         return np.array([expected_row(history, width) for history in histories])

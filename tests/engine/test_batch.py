@@ -7,7 +7,7 @@ import pytest
 
 from rocmforge.engine.batch import Batch, BatchBuilder
 from rocmforge.engine.request import Request
-from rocmforge.engine.scheduler import Schedule, ScheduledChunk
+from rocmforge.engine.schedule import Schedule, ScheduledChunk
 
 
 def request(token_ids: list[int], block_table: list[int]) -> Request:

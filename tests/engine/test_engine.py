@@ -7,10 +7,19 @@ import pytest
 from fake_decoder import FakeDecoder, expected_row, expected_tokens
 
 from rocmforge.engine.engine import Engine
-from rocmforge.engine.messages import Cancel, Event, Finished, RowsEvent, Submit, TokenEvent
+from rocmforge.engine.messages import (
+    Cancel,
+    Event,
+    Finished,
+    LogprobsEvent,
+    RowsEvent,
+    Submit,
+    TokenEvent,
+)
 from rocmforge.engine.request import RequestState
+from rocmforge.engine.row_events import logprobs_of_rows
 from rocmforge.engine.sampling import SamplingParams
-from rocmforge.engine.scheduler import SchedulerConfig
+from rocmforge.engine.scheduler import MAX_LOGPROBS_ROWS, SchedulerConfig
 from rocmforge.errors import (
     CapacityError,
     DeviceError,
@@ -154,6 +163,60 @@ def test_rows_come_for_every_token_beside_requests_that_draw(output: str, lookah
     # They took turns: the one that draws did not wait for the other, nor the other way round.
     order = [type(e) for e in setup.events]
     assert TokenEvent in order[order.index(RowsEvent) : -order[::-1].index(RowsEvent) - 1]
+
+
+def test_logprobs_of_a_prompt_are_those_of_its_logits_in_bounded_steps(lookahead: int) -> None:
+    setup = Setup(
+        lookahead=lookahead, budget=100, num_blocks=64, max_num_tokens=100, max_model_len=200
+    )
+    drawing = setup.submit([5, 6], max_tokens=20)
+    prompt = [(i * 7) % 50 for i in range(150)]
+    request_id = setup.submit(prompt, output="logprobs", num_logprobs=3)
+    setup.submit(prompt[:90], output="hidden")
+    setup.run()
+    events = [e for e in setup.events if isinstance(e, LogprobsEvent)]
+    assert all(len(e.logprobs) <= MAX_LOGPROBS_ROWS for e in events)
+    assert [e.start for e in events] == [
+        1 + sum(len(e.logprobs) for e in events[:i]) for i in range(len(events))
+    ]
+    found = [entry for event in events for entry in event.logprobs]
+    assert len(found) == 149
+    for i, entry in enumerate(found, 1):
+        row = expected_row(prompt[:i], setup.decoder.vocab_size).astype(np.float64)
+        exact = row - np.log(np.exp(row).sum())
+        best = np.argsort(-exact)[:3].tolist()
+        assert set(entry) == {prompt[i], *best}
+        assert entry == pytest.approx({j: exact[j] for j in entry}, abs=1e-5)
+    assert setup.finished(request_id).reason == "stop"
+    assert setup.tokens(drawing) == setup.expected([5, 6], 20)[0]
+    assert max(setup.decoder.row_counts) <= MAX_LOGPROBS_ROWS
+    # Once that is done, a step of rows may have its whole budget again.
+    setup.decoder.row_counts.clear()
+    setup.submit(prompt, output="hidden")
+    setup.run()
+    assert max(setup.decoder.row_counts) == 100
+
+
+def test_logprobs_of_one_token_are_none_at_all() -> None:
+    setup = Setup()
+    request_id = setup.submit([5], output="logprobs")
+    setup.run()
+    assert [e.logprobs for e in setup.events if isinstance(e, LogprobsEvent)] == [[]]
+    assert setup.finished(request_id).reason == "stop"
+
+
+@pytest.mark.parametrize("number", [-1, 21])
+def test_more_logprobs_than_there_may_be_are_refused(number: int) -> None:
+    with pytest.raises(InvalidArgumentError, match="num_logprobs"):
+        Setup().submit([5], output="logprobs", num_logprobs=number)
+
+
+def test_equally_likely_tokens_come_by_their_ids() -> None:
+    rows = np.array([[1.0, 3.0, 3.0, 3.0, 0.0]], np.float32)
+    (found,) = logprobs_of_rows(rows, [4], 2)
+    assert list(found) == [4, 1, 2]
+    (whole,) = logprobs_of_rows(rows, [4], 20)
+    assert sum(np.exp(list(whole.values()))) == pytest.approx(1)
 
 
 def test_rows_are_computed_even_where_the_cache_has_the_prompt() -> None:

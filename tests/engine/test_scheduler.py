@@ -8,7 +8,8 @@ import pytest
 from rocmforge.engine.block_manager import BlockManager, CacheConfig
 from rocmforge.engine.request import Request, RequestState
 from rocmforge.engine.sampling import SamplerState, SamplingParams
-from rocmforge.engine.scheduler import Schedule, Scheduler, SchedulerConfig
+from rocmforge.engine.schedule import Schedule
+from rocmforge.engine.scheduler import Scheduler, SchedulerConfig
 from rocmforge.errors import InvalidArgumentError
 
 _ids = count()

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hostile import Answer, Hostile, ask, hostile_requests
 from served import SMALL, serving
+
+from hostile import Answer, Hostile, ask, hostile_requests
 
 NUM_AT_ONCE = 8
 GREEDY = {"prompt": "Once upon a time", "max_tokens": 24, "temperature": 0}

@@ -112,6 +112,54 @@ def test_echo_puts_the_prompt_before_the_text(client: openai.OpenAI) -> None:
         assert "".join(p.choices[0].text for p in parts).startswith(PROMPT + " ")
 
 
+def test_logprobs_with_echo_are_those_of_the_prompts_logits(
+    client: openai.OpenAI, llm: LLM
+) -> None:
+    prompt = " ".join(["Once upon a time there was a king, and he"] * 9)
+    ids = llm.tokenizer.encode(prompt, add_special=True)
+    assert len(ids) > 64  # more than a step computes
+    rows = llm.logits(ids).astype(np.float64)
+    exact = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+    for asked in (prompt, ids):
+        got = client.completions.create(
+            model=MODEL, prompt=asked, max_tokens=3, temperature=0, echo=True, logprobs=2, n=2
+        )
+        assert [choice.index for choice in got.choices] == [0, 1]
+        for choice in got.choices:
+            found = choice.logprobs
+            assert found is not None
+            columns = [found.tokens, found.token_logprobs, found.top_logprobs, found.text_offset]
+            assert all(column is not None and len(column) == len(ids) + 3 for column in columns)
+            assert found.token_logprobs[0] is None
+            assert found.top_logprobs[0] is None
+            expected = [exact[i, ids[i + 1]] for i in range(len(ids) - 1)]
+            # The step that told them had other rows than the one in process.
+            assert found.token_logprobs[1 : len(ids)] == pytest.approx(expected, abs=5e-3)
+            for i, top in enumerate(found.top_logprobs[1 : len(ids)]):
+                best = np.sort(exact[i])[::-1][:2]
+                assert sorted(top.values(), reverse=True) == pytest.approx(best, abs=5e-3)
+            assert choice.text.startswith(prompt)
+            for text, offset in list(zip(found.tokens, found.text_offset, strict=True))[2:]:
+                assert choice.text[offset : offset + len(text)] == text
+
+
+def test_a_streamed_echo_with_logprobs_is_the_whole_one_in_pieces(client: openai.OpenAI) -> None:
+    body: dict[str, Any] = {
+        **{"model": MODEL, "prompt": [PROMPT, "The sea"], "max_tokens": 3},
+        **{"temperature": 0, "echo": True, "logprobs": 1},
+    }
+    whole = client.completions.create(**body).choices
+    for choice in whole:
+        assert choice.logprobs is not None
+        parts = [p.choices[0] for p in client.completions.create(**body, stream=True)]
+        own = [part for part in parts if part.index == choice.index]
+        assert "".join(part.text for part in own) == choice.text
+        told = [part.logprobs for part in own if part.logprobs is not None]
+        for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
+            pieces = [value for part in told for value in getattr(part, name)]
+            assert pieces == getattr(choice.logprobs, name), name
+
+
 def test_a_stop_string_ends_the_text_before_it(client: openai.OpenAI, llm: LLM) -> None:
     expected = greedy(llm, PROMPT, max_tokens=60, stop=(" King",))
     assert expected.finish_reason == "stop"

@@ -45,7 +45,9 @@ def test_the_document_has_every_route_and_every_parameter() -> None:
         assert {"200", "4XX", "5XX"} <= set(operation["responses"])
         assert ("security" in operation) == (path not in ("/", "/health", "/ready"))
     schemas = DOCUMENT["components"]["schemas"]
-    assert {"messages", "tools", "temperature", "min_p"} <= set(schemas["ChatRequest"]["properties"])
+    assert {"messages", "tools", "temperature", "min_p"} <= set(
+        schemas["ChatRequest"]["properties"]
+    )
     assert schemas["ChatRequest"]["additionalProperties"] is False
     assert schemas["CompletionRequest"]["required"] == ["prompt"]
     assert schemas["JsonSchema"]["required"] == ["schema"]

@@ -36,7 +36,6 @@ WRONG: list[tuple[str, Any, str | None]] = [
     (COMPLETIONS, {"prompt": "a", "suffix": "b"}, "suffix"),
     (COMPLETIONS, {"prompt": "a", "best_of": 2}, "best_of"),
     (COMPLETIONS, {"prompt": "a", "logprobs": 21}, "logprobs"),
-    (COMPLETIONS, {"prompt": "a", "logprobs": 1, "echo": True}, "echo"),
     (COMPLETIONS, {"prompt": "a", "max_tokens": 513}, "max_tokens"),
     (COMPLETIONS, {"prompt": "a", "model": 7}, "model"),
     (COMPLETIONS, {"prompt": "a", "stop": ["x"] * 17}, "stop"),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rocmforge.engine.messages import Submit
 from rocmforge.engine.request import Request
-from rocmforge.engine.sampling import Grammar, SamplerState, SamplingParams
+from rocmforge.engine.sampling import MAX_LOGPROBS, Grammar, SamplerState, SamplingParams
 from rocmforge.errors import InvalidArgumentError, UnsupportedError
 
 # Gives the grammar that structured parameters name; raises what GrammarCompiler.compile() does.
@@ -34,6 +34,7 @@ def make_request(
             num_prompt_tokens,
             max_num_tokens=num_prompt_tokens,
             output=submit.output,
+            num_logprobs=_checked_num_logprobs(submit),
             namespace=submit.namespace,
         )
     params = submit.params
@@ -63,6 +64,15 @@ def make_request(
         namespace=submit.namespace,
         stop_token_ids=frozenset() if params.ignore_eos else submit.stop_token_ids,
     )
+
+
+def _checked_num_logprobs(submit: Submit) -> int | None:
+    if submit.output != "logprobs":
+        return None
+    if not 0 <= submit.num_logprobs <= MAX_LOGPROBS:
+        msg = f"num_logprobs is {submit.num_logprobs}; it must be from 0 to {MAX_LOGPROBS}"
+        raise InvalidArgumentError(msg)
+    return submit.num_logprobs
 
 
 def _checked_token_ids(submit: Submit, vocab_size: int) -> array[int]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rocmforge.engine._batch import assemble
-from rocmforge.engine.scheduler import Schedule
+from rocmforge.engine.schedule import Schedule
 
 Int32Array = npt.NDArray[np.int32]
 

@@ -15,17 +15,18 @@ from rocmforge.engine.admission import CompileGrammar, make_request
 from rocmforge.engine.batch import BatchBuilder
 from rocmforge.engine.block_manager import BlockManager, CacheConfig
 from rocmforge.engine.decoder import Decoder, StepOutput, logprobs_of
+from rocmforge.engine.failures import StepOutOfMemory, typed_error
 from rocmforge.engine.inbox import Inbox
-from rocmforge.engine.messages import Cancel, Event, Finished, RowsEvent, Submit, TokenEvent
+from rocmforge.engine.messages import Cancel, Event, Finished, Submit, TokenEvent
 from rocmforge.engine.request import FinishReason, Request, RequestState
+from rocmforge.engine.row_events import row_event
 from rocmforge.engine.sampling import SamplerState, SamplingBatch, SamplingBatchBuilder
-from rocmforge.engine.scheduler import Schedule, ScheduledChunk, Scheduler, SchedulerConfig
+from rocmforge.engine.schedule import Schedule
+from rocmforge.engine.scheduler import Scheduler, SchedulerConfig
 from rocmforge.engine.stats import Counters, EngineStats
 from rocmforge.errors import (
     DeviceError,
     InvalidArgumentError,
-    OutOfMemoryError,
-    RocmForgeError,
     UnavailableError,
 )
 
@@ -142,7 +143,7 @@ class Engine:
                 self._turn()
                 self._counters.num_steps += 1
                 self._counters.busy_s += self._clock() - started_at
-        except _StepOutOfMemory as error:
+        except StepOutOfMemory as error:
             self._drop_running(error)
         except Exception as error:  # noqa: BLE001 - every caller must hear of it
             self._fail(error)
@@ -183,7 +184,7 @@ class Engine:
             try:
                 handle = self._decoder.enqueue(batch, sampling)
             except MemoryError as error:
-                raise _StepOutOfMemory from error
+                raise StepOutOfMemory from error
             self._in_flight.append((handle, step))
         assert self._in_flight, "requests are waiting, yet nothing runs and nothing can start"
         keep = 0 if step.needs_host or not step.chunks else self._decoder.lookahead
@@ -195,7 +196,7 @@ class Engine:
         try:
             return self._decoder.collect(handle)
         except MemoryError as error:
-            raise _StepOutOfMemory from error
+            raise StepOutOfMemory from error
 
     def _count_started(self, requests: list[Request]) -> None:
         self.inbox.admitted(len(requests))
@@ -222,7 +223,7 @@ class Engine:
             if request.finish_reason is not None or not chunk.num_rows:
                 continue
             if request.wants_rows:
-                self._emit_rows(chunk, handle)
+                self._events.append(row_event(self._decoder, chunk, handle))
                 if request.num_computed_tokens == request.num_prompt_tokens:
                     self._end(request, "stop", None)
                 continue
@@ -231,7 +232,7 @@ class Engine:
                 self._append_token(request, token_ids[chunk.first_row], chunk.first_row, output)
             except Exception as error:  # the request's own fault, so it ends alone
                 _logger.warning("request %d failed", request.request_id, exc_info=error)
-                self._end(request, "error", _typed(error))
+                self._end(request, "error", typed_error(error))
 
     def _append_token(self, request: Request, token_id: int, row: int, output: StepOutput) -> None:
         assert request.sampler is not None
@@ -250,12 +251,6 @@ class Engine:
         elif len(request.token_ids) >= request.max_num_tokens:
             self._end(request, "length", None)
 
-    def _emit_rows(self, chunk: ScheduledChunk, handle: int) -> None:
-        wants_logits = chunk.request.output == "logits"
-        rows = self._decoder.logits(handle) if wants_logits else self._decoder.hidden(handle)
-        rows = rows[chunk.first_row : chunk.first_row + chunk.num_rows].copy()
-        self._events.append(RowsEvent(chunk.request.request_id, chunk.start, rows))
-
     def _end(self, request: Request, reason: FinishReason, error: Exception | None) -> None:
         self.inbox.ended(request)
         self.scheduler.finish(request, reason)
@@ -271,7 +266,7 @@ class Engine:
             )
         )
 
-    def _drop_running(self, error: _StepOutOfMemory) -> None:
+    def _drop_running(self, error: StepOutOfMemory) -> None:
         """Ends what was running; what waits may fit."""
         while self._in_flight:  # blocks of a step are free only after it
             handle, _ = self._in_flight.popleft()
@@ -281,7 +276,7 @@ class Engine:
                 self._fail(worse)
                 return
         self.scheduler.forget_in_flight()
-        typed = _typed(error.__cause__)
+        typed = typed_error(error.__cause__)
         _logger.error("no memory for a step; its requests end", exc_info=typed)
         for request in list(self.scheduler.running):
             self._end(request, "error", typed)
@@ -290,7 +285,7 @@ class Engine:
         """Ends everything, and the engine with it."""
         self._in_flight.clear()
         self.scheduler.forget_in_flight()
-        typed = _typed(error)
+        typed = typed_error(error)
         _logger.error("a step failed, and the engine with it", exc_info=typed)
         self.stop(typed)
         for request in list(self.scheduler.running):
@@ -301,16 +296,3 @@ class Engine:
         if self._events:
             events, self._events = self._events, []
             self._publish(events)
-
-
-class _StepOutOfMemory(Exception):
-    """The decoder lacked memory for a step, which did not happen; its cause says more."""
-
-
-def _typed(error: BaseException | None) -> RocmForgeError:
-    if isinstance(error, RocmForgeError):
-        return error
-    kind = OutOfMemoryError if isinstance(error, MemoryError) else DeviceError
-    typed = kind(f"a step failed with {type(error).__name__}: {error}")
-    typed.__cause__ = error
-    return typed

@@ -32,6 +32,7 @@ class Submit:
     namespace: str = ""
     stop_token_ids: frozenset[int] = frozenset()
     max_wait_s: float | None = None  # for its first step; then it ends with UnavailableError
+    num_logprobs: int = 0  # likeliest tokens reported with each, for the output "logprobs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,15 @@ class RowsEvent:
 
 
 @dataclass(slots=True)
+class LogprobsEvent:
+    """Of prompt tokens, from position `start` onwards, each given all before it."""
+
+    request_id: int
+    start: int
+    logprobs: list[dict[int, float]]  # of the token and the likeliest ones
+
+
+@dataclass(slots=True)
 class Finished:
     """The last event of a request."""
 
@@ -77,7 +87,7 @@ class Finished:
     num_output_tokens: int
 
 
-Event = TokenEvent | RowsEvent | Finished
+Event = TokenEvent | RowsEvent | LogprobsEvent | Finished
 
 
 # What follows passes only between an engine in a process of its own and the one that started it.

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
-# What a request asks the decoder for: sampled tokens, the logits of every prompt token, or
-# the final-normed hidden state of every prompt token.
-OutputKind = Literal["tokens", "logits", "hidden"]
+# What a request asks the decoder for: sampled tokens, the logits of every prompt token,
+# the final-normed hidden state of every prompt token, or log-probabilities of the prompt's tokens.
+OutputKind = Literal["tokens", "logits", "hidden", "logprobs"]
 
 
 class RequestState(enum.Enum):
@@ -62,7 +62,7 @@ class Request:
     max_num_tokens: int  # prompt and output together
     output: OutputKind = "tokens"
     sampler: SamplerState | None = None  # set for "tokens"
-    num_logprobs: int | None = None  # likeliest tokens reported with each drawn one; None: nothing
+    num_logprobs: int | None = None  # likeliest tokens reported with each one; None: nothing
     namespace: str = ""  # prefixes are shared inside a namespace only
     stop_token_ids: frozenset[int] = frozenset()
 

@@ -19,11 +19,16 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rocmforge.engine.block_manager import BlockManager
 from rocmforge.engine.request import FINAL_STATE, FinishReason, Request, RequestState
+from rocmforge.engine.schedule import Schedule, ScheduledChunk
 from rocmforge.errors import InvalidArgumentError
+
+# A step that tells log-probabilities of prompts computes the logits of all its rows, which a client
+# of a server decides on: 64 rows of 256 Ki tokens are 64 MiB, and still use every weight 64 times.
+MAX_LOGPROBS_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,30 +58,6 @@ class SchedulerConfig:
             raise InvalidArgumentError(msg)
 
 
-@dataclass(slots=True)
-class ScheduledChunk:
-    """`num_tokens` tokens of `request`, from position `start` onwards."""
-
-    request: Request
-    start: int
-    num_tokens: int
-    first_row: int  # of its logit rows in the step
-    num_rows: int  # 1 if it draws a token, all tokens if it wants a row of each, else 0
-    source_row: int  # row of the previous step that draws its last token; -1 if all are known
-
-
-@dataclass(slots=True)
-class Schedule:
-    """What one step runs."""
-
-    chunks: list[ScheduledChunk] = field(default_factory=list)
-    num_tokens: int = 0
-    num_rows: int = 0
-    num_draws: int = 0  # rows a token is drawn from
-    started: list[Request] = field(default_factory=list)  # admitted for the first time
-    needs_host: bool = False  # to be collected before the next step is scheduled
-
-
 def _arrival(request: Request) -> int:
     return request.arrival
 
@@ -92,6 +73,7 @@ class Scheduler:
         self.num_preemptions = 0
         self._num_arrivals = 0
         self._num_row_requests = 0  # waiting or running
+        self._num_logprobs_requests = 0  # of these
         self._is_turn_of_rows = False
         self._promised: dict[bytes, Request] = {}  # digests of blocks being computed
         self._leaving: set[Request] = set()  # ended, with a step in flight that has their blocks
@@ -111,6 +93,7 @@ class Scheduler:
         self._num_arrivals += 1
         request.arrival = self._num_arrivals
         self._num_row_requests += request.wants_rows
+        self._num_logprobs_requests += request.output == "logprobs"
         self.waiting.append(request)
 
     def schedule(self, *, may_preempt: bool = True) -> Schedule:
@@ -134,6 +117,8 @@ class Scheduler:
 
     def _fill(self, step: Schedule, *, wants_rows: bool, may_preempt: bool) -> None:
         budget = self.config.max_num_batched_tokens
+        if wants_rows and self._num_logprobs_requests:
+            budget = min(budget, MAX_LOGPROBS_ROWS)
         preempted = False
         index = 0
         # Preemption takes from the tail, so never a request that has a chunk in this step.
@@ -150,7 +135,7 @@ class Scheduler:
                 preempted = True
                 if self._preempt_newest() is request:
                     return
-            _append_chunk(step, request, num_tokens)
+            step.append(request, num_tokens)
             budget -= num_tokens
         # Freed blocks are for the requests that asked for them.
         if not preempted:
@@ -185,7 +170,7 @@ class Scheduler:
             self._promise(request)
             if request.wants_rows is wants_rows:
                 num_tokens = min(request.num_pending_tokens, budget)
-                _append_chunk(step, request, num_tokens)
+                step.append(request, num_tokens)
                 budget -= num_tokens
 
     def complete(self, chunk: ScheduledChunk) -> None:
@@ -213,6 +198,7 @@ class Scheduler:
         request.move_to(FINAL_STATE[reason])
         request.finish_reason = reason
         self._num_row_requests -= request.wants_rows
+        self._num_logprobs_requests -= request.output == "logprobs"
         if request.num_in_flight_steps:
             self._leaving.add(request)
         else:
@@ -264,6 +250,8 @@ class Scheduler:
         assert all(r.finish_reason and r.num_in_flight_steps for r in self._leaving)
         num_row_requests = sum(r.wants_rows for r in [*self.waiting, *self.running])
         assert num_row_requests == self._num_row_requests
+        num_logprobs = sum(r.output == "logprobs" for r in [*self.waiting, *self.running])
+        assert num_logprobs == self._num_logprobs_requests
         assert set(self._promised.values()) <= set(self.running)
         for request in self.running:
             num_known = len(request.token_ids)
@@ -272,29 +260,3 @@ class Scheduler:
             num_blocks = self.blocks.num_blocks_for(request.num_scheduled_tokens)
             assert len(request.block_table) >= num_blocks
         self.blocks.check_integrity([*self.running, *self._leaving])
-
-
-def _append_chunk(step: Schedule, request: Request, num_tokens: int) -> None:
-    """Adds the request's next `num_tokens` tokens to the step and marks them scheduled."""
-    start = request.num_scheduled_tokens
-    end = start + num_tokens
-    source_row = request.last_row if request.num_unknown_tokens else -1
-    if request.sampler is None:
-        num_rows = num_tokens
-        step.needs_host = True
-    elif end == len(request.token_ids) + request.num_unknown_tokens:
-        num_rows = 1
-        step.num_draws += 1
-        request.num_unknown_tokens += 1
-        request.last_row = step.num_rows
-        if request.sampler.needs_host:  # its next draw depends on the id of this one
-            step.needs_host = True
-    else:
-        num_rows = 0
-    step.chunks.append(
-        ScheduledChunk(request, start, num_tokens, step.num_rows, num_rows, source_row)
-    )
-    step.num_tokens += num_tokens
-    step.num_rows += num_rows
-    request.num_scheduled_tokens = end
-    request.num_in_flight_steps += 1

@@ -24,6 +24,7 @@ from rocmforge.engine.messages import (
     Heartbeat,
     Loaded,
     LoadFailed,
+    LogprobsEvent,
     Message,
     RowsEvent,
     Start,
@@ -227,7 +228,7 @@ class EngineSupervisor:
                 return
 
     def _take(self, child: EngineChild, message: Message) -> None:
-        if isinstance(message, TokenEvent | RowsEvent | Finished):
+        if isinstance(message, TokenEvent | RowsEvent | LogprobsEvent | Finished):
             request = self._live.get(message.request_id)
             if request is None:  # cancelled, its last events on their way
                 return

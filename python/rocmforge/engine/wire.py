@@ -23,6 +23,7 @@ from rocmforge.engine.messages import (
     Heartbeat,
     Loaded,
     LoadFailed,
+    LogprobsEvent,
     Message,
     RowsEvent,
     Start,
@@ -143,6 +144,7 @@ def _submit_fields(submit: Submit) -> tuple[Any, ...]:
         submit.namespace,
         list(submit.stop_token_ids),
         submit.max_wait_s,
+        submit.num_logprobs,
     )
 
 
@@ -154,7 +156,7 @@ def _submit(
     output: Any,
     namespace: str,
     stop_token_ids: list[int],
-    max_wait_s: float | None,
+    *rest: Any,
 ) -> Submit:
     return Submit(
         request_id,
@@ -164,7 +166,7 @@ def _submit(
         output,
         namespace,
         frozenset(stop_token_ids),
-        max_wait_s,
+        *rest,
     )
 
 
@@ -206,6 +208,7 @@ def _values(message: Any) -> tuple[Any, ...]:
 
 _ENCODERS: Final[dict[type, Callable[[Any], tuple[Any, ...]]]] = {
     TokenEvent: lambda event: ("token", event.request_id, event.token_id, event.logprobs),
+    LogprobsEvent: lambda event: ("logprobs", *_values(event)),
     Finished: _finished_fields,
     Submit: _submit_fields,
     Cancel: lambda cancel: ("cancel", cancel.request_id, cancel.reason),
@@ -219,6 +222,7 @@ _ENCODERS: Final[dict[type, Callable[[Any], tuple[Any, ...]]]] = {
 _DECODERS: Final[dict[str, Callable[..., Message]]] = {
     "token": TokenEvent,
     "rows": _rows,
+    "logprobs": LogprobsEvent,
     "finished": _finished,
     "submit": _submit,
     "cancel": Cancel,

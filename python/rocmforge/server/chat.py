@@ -36,8 +36,12 @@ router = APIRouter()
     openapi_extra=described(
         ChatRequest,
         answer={
-            "id": str, "object": str, "created": int, "model": str,
-            "choices": list, "usage": dict,
+            "id": str,
+            "object": str,
+            "created": int,
+            "model": str,
+            "choices": list,
+            "usage": dict,
         },
         also_streams=True,
     ),

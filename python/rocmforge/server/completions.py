@@ -6,12 +6,14 @@ import secrets
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from rocmforge.engine.output import TextDelta
+from rocmforge.engine.prompt_logprobs import prompt_logprobs
 from rocmforge.server.errors import RequestError
 from rocmforge.server.generation import Choice, Generation
 from rocmforge.server.json_body import read_body
@@ -20,10 +22,12 @@ from rocmforge.server.openapi import described
 from rocmforge.server.prompts import encode_prompts
 from rocmforge.server.protocol import CompletionRequest
 from rocmforge.server.state import ServerState
-from rocmforge.server.streaming import DONE, event, respond
+from rocmforge.server.streaming import DONE, all_of, event, respond
 
 MAX_TOTAL_CHOICES = 64
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
+
+PromptLogprobs = list[dict[int, float] | None]
 
 router = APIRouter()
 
@@ -33,8 +37,12 @@ router = APIRouter()
     openapi_extra=described(
         CompletionRequest,
         answer={
-            "id": str, "object": str, "created": int, "model": str,
-            "choices": list, "usage": dict,
+            "id": str,
+            "object": str,
+            "created": int,
+            "model": str,
+            "choices": list,
+            "usage": dict,
         },
         also_streams=True,
     ),
@@ -56,17 +64,23 @@ async def _start(state: ServerState, body: CompletionRequest, namespace: str) ->
     if body.best_of not in (None, n):
         msg = f"best_of is {body.best_of}; it can only be n, {n}: choices are not ranked"
         raise RequestError(msg, param="best_of")
-    if body.echo and body.logprobs is not None:
-        msg = "logprobs of an echoed prompt are not computed; leave out echo or logprobs"
-        raise RequestError(msg, param="echo")
     max_tokens = checked_max_tokens(state, body.max_tokens, "max_tokens") or DEFAULT_MAX_TOKENS
     params = body.sampling_params(max_tokens, body.logprobs)
     ids = await encode_prompts(state, prompts)
+    found: list[PromptLogprobs | None] = [None] * len(prompts)
+    if body.echo and body.logprobs is not None:
+        limit = state.settings.queue_timeout_s
+        found = await all_of(
+            # The others wait for the first, and not for longer than the request may take.
+            prompt_logprobs(state.engine, prompt, body.logprobs, namespace, None if i else limit)
+            for i, prompt in enumerate(ids)
+        )
     generation = await Generation.start(state, ids, params, n, namespace)
-    echoes = [""] * len(prompts)
-    if body.echo:
-        echoes = [p if isinstance(p, str) else state.tokenizer.decode(p) for p in prompts]
-    repeated = [text for text in echoes for _ in range(n)]
+    echoes = [
+        _Echo((p if isinstance(p, str) else state.tokenizer.decode(p)) if body.echo else "", own)
+        for p, own in zip(prompts, found, strict=True)
+    ]
+    repeated = [echo for echo in echoes for _ in range(n)]
     return _Answer(state, generation, repeated, body.logprobs, body.wants_usage)
 
 
@@ -79,6 +93,14 @@ def checked_max_tokens(state: ServerState, max_tokens: int | None, name: str) ->
     return max_tokens
 
 
+@dataclass(frozen=True, slots=True)
+class _Echo:
+    """A prompt as it is given back."""
+
+    text: str
+    logprobs: PromptLogprobs | None
+
+
 class _Answer:
     """One answer to the client, whole or in pieces."""
 
@@ -86,7 +108,7 @@ class _Answer:
         self,
         state: ServerState,
         generation: Generation,
-        echoes: list[str],
+        echoes: list[_Echo],
         num_top: int | None,
         wants_usage: bool,
     ) -> None:
@@ -96,7 +118,7 @@ class _Answer:
         self._logprobs = None
         if num_top is not None:
             self._logprobs = [
-                CompletionLogprobs(state.tokenizer, num_top, len(echo)) for echo in echoes
+                CompletionLogprobs(state.tokenizer, num_top, len(echo.text)) for echo in echoes
             ]
         self._head = {
             "id": f"cmpl-{secrets.token_hex(12)}",
@@ -106,9 +128,7 @@ class _Answer:
         }
 
     async def whole(self, request: Request) -> dict[str, Any]:
-        choices = [self._piece(choice, None) for choice in self._generation.choices]
-        for piece, echo in zip(choices, self._echoes, strict=True):
-            piece["text"] = echo
+        choices = [self._first_piece(choice) for choice in self._generation.choices]
         async with aclosing(self._generation.deltas()) as deltas:
             async for choice, delta in deltas:
                 piece, addition = choices[choice.index], self._piece(choice, delta)
@@ -121,9 +141,9 @@ class _Answer:
     async def stream(self, request: Request) -> AsyncGenerator[bytes, None]:
         extra = {"usage": None} if self._wants_usage else {}
         firsts = [
-            {**self._piece(choice, None), "text": self._echoes[choice.index]}
+            self._first_piece(choice)
             for choice in self._generation.choices
-            if self._echoes[choice.index]
+            if self._echoes[choice.index].text
         ]
         async with aclosing(self._generation.deltas()) as deltas:
             async for choice, delta in deltas:
@@ -140,16 +160,25 @@ class _Answer:
         """Ends what still runs."""
         self._generation.close()
 
-    def _piece(self, choice: Choice, delta: TextDelta | None) -> dict[str, Any]:
+    def _first_piece(self, choice: Choice) -> dict[str, Any]:
+        """What stands before anything is generated."""
+        echo, logprobs = self._echoes[choice.index], None
+        if self._logprobs is not None and echo.logprobs is not None:
+            prompt = choice.assembler.prompt_token_ids
+            logprobs = self._logprobs[choice.index].of_prompt(prompt, echo.logprobs)
+        return _piece(choice.index, echo.text, logprobs, None)
+
+    def _piece(self, choice: Choice, delta: TextDelta) -> dict[str, Any]:
         logprobs = None
-        if self._logprobs is not None and delta is not None and delta.token_ids:
+        if self._logprobs is not None and delta.token_ids:
             logprobs = self._logprobs[choice.index].add(delta)
-        return {
-            "index": choice.index,
-            "text": "" if delta is None else delta.text,
-            "logprobs": logprobs,
-            "finish_reason": None if delta is None else delta.finish_reason,
-        }
+        return _piece(choice.index, delta.text, logprobs, delta.finish_reason)
+
+
+def _piece(
+    index: int, text: str, logprobs: dict[str, list[Any]] | None, reason: str | None
+) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
 
 def note_usage(request: Request, generation: Generation) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from typing import Annotated, Any, Literal
 
@@ -17,7 +16,7 @@ from rocmforge.server.openapi import described
 from rocmforge.server.prompts import encode_prompts
 from rocmforge.server.protocol import MAX_PROMPTS, ListOf, StrictModel, TokenIds, prompt_list
 from rocmforge.server.state import ServerState
-from rocmforge.server.streaming import while_connected
+from rocmforge.server.streaming import all_of, while_connected
 
 router = APIRouter()
 
@@ -57,16 +56,11 @@ async def _embedded(state: ServerState, body: EmbeddingRequest, namespace: str) 
         raise RequestError(msg, param="dimensions")
     prompts = await encode_prompts(state, prompt_list(body.input, "input"))
     limit = state.settings.queue_timeout_s
-    tasks = [
+    vectors = await all_of(
         # The others wait for the first, and not for longer than the request may take.
-        asyncio.ensure_future(embed(state.engine, ids, size, namespace, None if i else limit))
+        embed(state.engine, ids, size, namespace, None if i else limit)
         for i, ids in enumerate(prompts)
-    ]
-    try:
-        vectors = await asyncio.gather(*tasks)
-    finally:  # one that fails ends the others
-        for task in tasks:
-            task.cancel()
+    )
     data = []
     for index, vector in enumerate(vectors):
         is_text = body.encoding_format == "base64"

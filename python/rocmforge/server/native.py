@@ -51,8 +51,11 @@ class DetokenizeRequest(StrictModel):
 
 
 _GENERATED: dict[str, type] = {
-    "request_id": str, "text": str, "tokens": list,
-    "finished": bool, "finish_reason": str,
+    "request_id": str,
+    "text": str,
+    "tokens": list,
+    "finished": bool,
+    "finish_reason": str,
 }
 
 

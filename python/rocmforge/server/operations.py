@@ -47,8 +47,10 @@ async def metrics(request: Request) -> Response:
     "/v1/status",
     openapi_extra=described(
         answer={
-            "status": str, "model_loaded": bool,
-            "pending_requests": int, "cache_utilization": float,
+            "status": str,
+            "model_loaded": bool,
+            "pending_requests": int,
+            "cache_utilization": float,
         }
     ),
 )
@@ -77,8 +79,11 @@ async def models(request: Request) -> Response:
     "/v1/models/{name}",
     openapi_extra=described(
         answer={
-            "id": str, "object": str, "created": int,
-            "owned_by": str, "max_model_len": int,
+            "id": str,
+            "object": str,
+            "created": int,
+            "owned_by": str,
+            "max_model_len": int,
         }
     ),
 )

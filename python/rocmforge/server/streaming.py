@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Any, Final, Protocol, TypeVar
 
 from fastapi import Request
@@ -119,6 +119,16 @@ async def respond(request: Request, starting: Awaitable[Answer], *, stream: bool
         return JSONResponse(await while_connected(request, answer.whole(request)))
     finally:
         answer.close()
+
+
+async def all_of(works: Iterable[Awaitable[Result]]) -> list[Result]:
+    """The results, in order; one that fails ends the others."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def client_left(receive: Receive) -> None:

@@ -1,0 +1,47 @@
+"""What a step computed for every token of a prompt, as events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from rocmforge.engine.decoder import Decoder
+from rocmforge.engine.messages import LogprobsEvent, RowsEvent
+from rocmforge.engine.schedule import ScheduledChunk
+
+
+def row_event(decoder: Decoder, chunk: ScheduledChunk, handle: int) -> RowsEvent | LogprobsEvent:
+    """Logits, hidden states or log-probabilities of a chunk of the step that was collected last."""
+    request, rows = chunk.request, slice(chunk.first_row, chunk.first_row + chunk.num_rows)
+    if request.output == "logprobs":
+        # A row tells of the token after it; of the one after the last nothing is known.
+        targets = request.token_ids[chunk.start + 1 : chunk.start + 1 + chunk.num_rows]
+        logits = decoder.logits(handle)[rows][: len(targets)]
+        found = logprobs_of_rows(logits, targets, request.num_logprobs or 0)
+        return LogprobsEvent(request.request_id, chunk.start + 1, found)
+    wanted = decoder.logits(handle) if request.output == "logits" else decoder.hidden(handle)
+    return RowsEvent(request.request_id, chunk.start, wanted[rows].copy())
+
+
+def logprobs_of_rows(
+    rows: npt.NDArray[np.float32], targets: Sequence[int], num_top: int
+) -> list[dict[int, float]]:
+    """For each row of logits [n, vocab_size]: of its target and of the `num_top` likeliest tokens.
+
+    Equally likely ones come by their ids, as the sampler has them.
+    """
+    found = []
+    for row, target in zip(rows, targets, strict=True):
+        highest = float(row.max())
+        total = highest + float(np.log(np.exp(row - highest).sum(dtype=np.float64)))
+        logprobs = {target: float(row[target]) - total}
+        if num_top:
+            num_top = min(num_top, len(row))
+            lowest = np.partition(row, -num_top)[-num_top]
+            candidates = np.flatnonzero(row >= lowest)
+            best = candidates[np.argsort(-row[candidates], kind="stable")][:num_top]
+            logprobs.update((int(i), float(row[i]) - total) for i in best)
+        found.append(logprobs)
+    return found
