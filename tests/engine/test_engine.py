@@ -7,6 +7,7 @@ import pytest
 from fake_decoder import FakeDecoder, expected_row, expected_tokens
 
 from rocmforge.engine.engine import Engine
+from rocmforge.engine.events import logprobs_of_rows
 from rocmforge.engine.messages import (
     Cancel,
     Event,
@@ -17,7 +18,6 @@ from rocmforge.engine.messages import (
     TokenEvent,
 )
 from rocmforge.engine.request import RequestState
-from rocmforge.engine.row_events import logprobs_of_rows
 from rocmforge.engine.sampling import SamplingParams
 from rocmforge.engine.scheduler import MAX_LOGPROBS_ROWS, SchedulerConfig
 from rocmforge.errors import (
@@ -523,6 +523,27 @@ def test_what_a_failed_step_should_have_computed_is_not_found_later() -> None:
     setup.run()
     assert setup.finished(again).num_cached_tokens == 0
     assert setup.tokens(again) == setup.expected(prompt, 4)[0]
+
+
+def test_the_end_tells_how_long_a_request_waited_computed_and_decoded() -> None:
+    setup = Setup(budget=8, max_num_seqs=1, num_blocks=16)
+    now = 0.0
+    setup.engine._clock = lambda: now
+    first = setup.submit(list(range(12)), max_tokens=3)
+    second = setup.submit([1], max_tokens=1)
+    given_up = setup.submit([2])
+    for now in (1.0, 2.0, 4.0):  # noqa: B007 - read by the clock
+        setup.engine.step()
+    setup.engine.cancel(Cancel(given_up))
+    now = 8.0
+    setup.engine.step()
+    now = 16.0
+    setup.run()
+    times = [
+        (end.queue_s, end.prefill_s, end.decode_s)
+        for end in map(setup.finished, (first, second, given_up))
+    ]
+    assert times == [(1.0, 1.0, 6.0), (16.0, 0.0, 0.0), (8.0, 0.0, 0.0)]
 
 
 def test_an_idle_step_does_nothing() -> None:

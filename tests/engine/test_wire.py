@@ -52,7 +52,7 @@ MESSAGES: list[Message] = [
     TokenEvent(1, 5, None),
     TokenEvent(1, 5, {5: -0.5, 7: -1.25}),
     LogprobsEvent(1, 1, [{3: -0.5, 4: -2.0}, {5: -1.0}]),
-    Finished(1, "length", None, 1, 2, 3),
+    Finished(1, "length", None, 1, 2, 3, 0.25, 0.5, 1.5),
     Heartbeat(STATS, 4096, 2**63),
 ]
 

@@ -145,8 +145,12 @@ def test_logprobs_with_echo_are_those_of_the_prompts_logits(
 
 def test_a_streamed_echo_with_logprobs_is_the_whole_one_in_pieces(client: openai.OpenAI) -> None:
     body: dict[str, Any] = {
-        **{"model": MODEL, "prompt": [PROMPT, "The sea"], "max_tokens": 3},
-        **{"temperature": 0, "echo": True, "logprobs": 1},
+        "model": MODEL,
+        "prompt": [PROMPT, "The sea"],
+        "max_tokens": 3,
+        "temperature": 0,
+        "echo": True,
+        "logprobs": 1,
     }
     whole = client.completions.create(**body).choices
     for choice in whole:

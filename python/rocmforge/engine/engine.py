@@ -15,11 +15,11 @@ from rocmforge.engine.admission import CompileGrammar, make_request
 from rocmforge.engine.batch import BatchBuilder
 from rocmforge.engine.block_manager import BlockManager, CacheConfig
 from rocmforge.engine.decoder import Decoder, StepOutput, logprobs_of
+from rocmforge.engine.events import finished_event, row_event
 from rocmforge.engine.failures import StepOutOfMemory, typed_error
 from rocmforge.engine.inbox import Inbox
-from rocmforge.engine.messages import Cancel, Event, Finished, Submit, TokenEvent
+from rocmforge.engine.messages import Cancel, Event, Submit, TokenEvent
 from rocmforge.engine.request import FinishReason, Request, RequestState
-from rocmforge.engine.row_events import row_event
 from rocmforge.engine.sampling import SamplerState, SamplingBatch, SamplingBatchBuilder
 from rocmforge.engine.schedule import Schedule
 from rocmforge.engine.scheduler import Scheduler, SchedulerConfig
@@ -98,8 +98,9 @@ class Engine:
             compile_grammar=self._compile_grammar,
         )
         self.scheduler.check_fits(request.max_num_tokens, draws_tokens=not request.wants_rows)
+        request.submitted_at = self._clock()
         if submit.max_wait_s is not None:
-            request.start_before = self._clock() + submit.max_wait_s
+            request.start_before = request.submitted_at + submit.max_wait_s
         self.inbox.submit(request)
 
     def cancel(self, cancel: Cancel) -> None:
@@ -200,7 +201,9 @@ class Engine:
 
     def _count_started(self, requests: list[Request]) -> None:
         self.inbox.admitted(len(requests))
+        now = self._clock()
         for request in requests:
+            request.started_at = now
             self._counters.num_prompt_tokens += request.num_prompt_tokens
             self._counters.num_hit_tokens += request.num_cached_tokens
 
@@ -244,6 +247,8 @@ class Engine:
         if request.num_logprobs is not None:
             logprobs = logprobs_of(output, row, token_id, request.num_logprobs)
         request.token_ids.append(token_id)
+        if request.first_token_at is None:
+            request.first_token_at = self._clock()
         self._counters.num_output_tokens += 1
         self._events.append(TokenEvent(request.request_id, token_id, logprobs))
         if token_id in request.stop_token_ids or request.sampler.is_finished:
@@ -255,16 +260,7 @@ class Engine:
         self.inbox.ended(request)
         self.scheduler.finish(request, reason)
         self._counters.num_finished[reason] += 1
-        self._events.append(
-            Finished(
-                request.request_id,
-                reason,
-                error,
-                num_prompt_tokens=request.num_prompt_tokens,
-                num_cached_tokens=request.num_cached_tokens,
-                num_output_tokens=request.num_output_tokens,
-            )
-        )
+        self._events.append(finished_event(request, reason, error, self._clock()))
 
     def _drop_running(self, error: StepOutOfMemory) -> None:
         """Ends what was running; what waits may fit."""

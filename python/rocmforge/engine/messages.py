@@ -85,6 +85,9 @@ class Finished:
     num_prompt_tokens: int
     num_cached_tokens: int  # prompt tokens that did not have to be computed
     num_output_tokens: int
+    queue_s: float = 0.0  # to its first step
+    prefill_s: float = 0.0  # from there to its first token
+    decode_s: float = 0.0  # from there to its end
 
 
 Event = TokenEvent | RowsEvent | LogprobsEvent | Finished

@@ -67,6 +67,9 @@ class Request:
     stop_token_ids: frozenset[int] = frozenset()
 
     start_before: float = math.inf  # by the engine's clock; ends if it has had no step by then
+    submitted_at: float = 0.0  # by the engine's clock, as the two below
+    started_at: float | None = None  # its first step
+    first_token_at: float | None = None
     arrival: int = 0  # rank in the scheduler's order of service
     state: RequestState = RequestState.WAITING
     finish_reason: FinishReason | None = None

@@ -179,11 +179,14 @@ def _finished_fields(event: Finished) -> tuple[Any, ...]:
         event.num_prompt_tokens,
         event.num_cached_tokens,
         event.num_output_tokens,
+        event.queue_s,
+        event.prefill_s,
+        event.decode_s,
     )
 
 
-def _finished(request_id: int, reason: Any, error: list[str] | None, *counts: int) -> Finished:
-    return Finished(request_id, reason, None if error is None else _error(*error), *counts)
+def _finished(request_id: int, reason: Any, error: list[str] | None, *rest: Any) -> Finished:
+    return Finished(request_id, reason, None if error is None else _error(*error), *rest)
 
 
 def _error_fields(error: Exception) -> tuple[str, str]:

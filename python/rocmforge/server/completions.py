@@ -182,9 +182,12 @@ def _piece(
 
 
 def note_usage(request: Request, generation: Generation) -> dict[str, Any]:
-    """The usage, which is logged as well."""
+    """The usage, which is logged as well, with the times."""
     usage = generation.usage()
-    request.scope["usage"] = {name: usage[name] for name in ("prompt_tokens", "completion_tokens")}
+    request.scope["usage"] = {
+        **{name: usage[name] for name in ("prompt_tokens", "completion_tokens")},
+        **{name: round(seconds, 6) for name, seconds in generation.timing().items()},
+    }
     return usage
 
 

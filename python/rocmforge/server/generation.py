@@ -177,6 +177,15 @@ class Generation:
             },
         }
 
+    def timing(self) -> dict[str, float]:
+        """Seconds of a generation that has ended: to the first step, the first token, the end."""
+        ends = [c.assembler.finished for c in self.choices if c.assembler.finished is not None]
+        return {
+            "queue_s": min(end.queue_s for end in ends),
+            "prefill_s": ends[0].prefill_s,
+            "decode_s": max(end.decode_s for end in ends),
+        }
+
     def close(self) -> None:
         """Ends what still runs."""
         for choice in self.choices:

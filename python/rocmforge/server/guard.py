@@ -205,12 +205,13 @@ class _Exchange:
         route = getattr(scope.get("route"), "path", "other")
         status = self._status or 499  # gone before there was an answer
         self._state.metrics.requests.labels(route, status).inc()
+        duration_s = time.monotonic() - self._started_at
         fields = {
             "request_id": self.request_id,
             "method": scope["method"],
             "route": route,
             "status": status,
-            "duration_s": round(time.monotonic() - self._started_at, 6),
+            "duration_s": round(duration_s, 6),
             **scope.get("usage", {}),
         }
         named = dict(scope["headers"])
@@ -218,6 +219,8 @@ class _Exchange:
             label = named[b"x-request-id"][:64].decode("ascii", "replace")
             fields["client_request_id"] = label
         _logger.info("request", extra=fields)
+        if self._state.tracing is not None:
+            self._state.tracing.record(scope["headers"], fields, duration_s)
 
 
 def _is_address(name: str) -> bool:

@@ -10,7 +10,8 @@ import traceback
 
 _FIELDS = (
     *("request_id", "method", "route", "status", "duration_s"),
-    *("prompt_tokens", "completion_tokens", "client_request_id"),
+    *("prompt_tokens", "completion_tokens", "queue_s", "prefill_s", "decode_s"),
+    "client_request_id",
 )
 
 _MAX_CAUSES = 8

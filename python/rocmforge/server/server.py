@@ -24,6 +24,7 @@ from rocmforge.server.logs import configure_logging
 from rocmforge.server.metrics import Metrics
 from rocmforge.server.settings import ServerSettings
 from rocmforge.server.state import ServerState
+from rocmforge.server.tracing import Tracing
 from rocmforge.tokenizer import Tokenizer
 
 _logger = logging.getLogger(__name__)
@@ -62,19 +63,21 @@ class InferenceServer:
 
     async def _serve(self, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
         metrics = Metrics()
-        settings = self.settings
+        settings, tracing = self.settings, Tracing.from_environment()
         engine = EngineSupervisor(settings.model, settings.engine_config(), on_end=metrics.note_end)
         try:
             await engine.start()
             metrics.watch(engine)
             path = settings.model or embedded_model()
             tokenizer = await asyncio.to_thread(Tokenizer.from_gguf, path)
-            state = ServerState(settings, self._keys, metrics, engine, tokenizer)
+            state = ServerState(settings, self._keys, metrics, engine, tokenizer, tracing)
             host, port = listener.getsockname()[:2]
             url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             await _HTTPServer(state).serve_until_drained(listener, lambda: on_ready(url))
         finally:
             await engine.close()
+            if tracing is not None:
+                tracing.close()
 
 
 class _HTTPServer(uvicorn.Server):

@@ -13,6 +13,7 @@ from rocmforge.server.errors import RequestError
 from rocmforge.server.keys import ApiKeys
 from rocmforge.server.metrics import Metrics
 from rocmforge.server.settings import ServerSettings
+from rocmforge.server.tracing import Tracing
 from rocmforge.tokenizer import Tokenizer
 
 
@@ -23,6 +24,7 @@ class ServerState:
     metrics: Metrics
     engine: EngineSupervisor
     tokenizer: Tokenizer
+    tracing: Tracing | None = None
     is_draining: bool = False
     held_bytes: int = 0  # of the bodies of requests; see Guard
     started_at: int = field(default_factory=lambda: int(time.time()))

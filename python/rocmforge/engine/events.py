@@ -1,4 +1,4 @@
-"""What a step computed for every token of a prompt, as events."""
+"""What has come of requests and steps, as events."""
 
 from __future__ import annotations
 
@@ -8,8 +8,28 @@ import numpy as np
 import numpy.typing as npt
 
 from rocmforge.engine.decoder import Decoder
-from rocmforge.engine.messages import LogprobsEvent, RowsEvent
+from rocmforge.engine.messages import Finished, LogprobsEvent, RowsEvent
+from rocmforge.engine.request import FinishReason, Request
 from rocmforge.engine.schedule import ScheduledChunk
+
+
+def finished_event(
+    request: Request, reason: FinishReason, error: Exception | None, now: float
+) -> Finished:
+    """The last event of a request that ends now."""
+    first_token_at = now if request.first_token_at is None else request.first_token_at
+    started_at = first_token_at if request.started_at is None else request.started_at
+    return Finished(
+        request.request_id,
+        reason,
+        error,
+        num_prompt_tokens=request.num_prompt_tokens,
+        num_cached_tokens=request.num_cached_tokens,
+        num_output_tokens=request.num_output_tokens,
+        queue_s=started_at - request.submitted_at,
+        prefill_s=first_token_at - started_at,
+        decode_s=now - first_token_at,
+    )
 
 
 def row_event(decoder: Decoder, chunk: ScheduledChunk, handle: int) -> RowsEvent | LogprobsEvent:
