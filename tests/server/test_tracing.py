@@ -25,7 +25,7 @@ from rocmforge.tokenizer import Tokenizer
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-SECRET = "xylophone"
+WORD = "xylophone"
 
 
 def test_without_an_endpoint_nothing_is_traced_or_imported() -> None:
@@ -60,7 +60,7 @@ async def answers_of(tracing: Tracing) -> tuple[list[httpx.Response], list[float
     responses, durations = [], []
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "x-request-id": "label"}
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-        body: dict[str, Any] = {"prompt": f"The {SECRET} ", "max_tokens": 5, "ignore_eos": True}
+        body: dict[str, Any] = {"prompt": f"The {WORD} ", "max_tokens": 5, "ignore_eos": True}
         for changes in ({}, {"stream": True}, {"n": 0}):
             started_at = time.monotonic()
             responses.append(
@@ -90,7 +90,7 @@ def test_a_request_is_one_span_with_its_times_and_sizes_and_no_content() -> None
         assert f"{span.context.trace_id:032x}" == TRACE
         assert f"{span.parent.span_id:016x}" == PARENT
         assert 0 < (span.end_time - span.start_time) / 1e9 <= duration
-        assert SECRET not in span.to_json()
+        assert WORD not in span.to_json()
     for span in spans[:2]:
         assert span.attributes["gen_ai.usage.output_tokens"] == 5
         assert span.attributes["gen_ai.usage.input_tokens"] > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import get_args
 
@@ -64,6 +65,7 @@ class _EngineCollector(Collector):
         self._engine = engine
 
     def collect(self) -> Iterator[Metric]:
+        """On the server's event loop."""
         engine = self._engine
         yield _gauge("engine_up", "Whether the engine takes requests.", float(engine.is_ready))
         yield _counter("engine_restarts", "Engine processes replaced.", engine.num_restarts)
@@ -81,6 +83,8 @@ class _EngineCollector(Collector):
             memory.add_metric(["engine"], engine.heartbeat.rss_bytes)
             yield from _engine_metrics(engine.heartbeat)
         yield memory
+        num_tasks = len(asyncio.all_tasks())
+        yield _gauge("server_tasks", "Tasks of the server's event loop.", num_tasks)
 
 
 def _engine_metrics(beat: Heartbeat) -> Iterator[Metric]:

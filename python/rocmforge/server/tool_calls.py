@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 HERMES: Final = "<tool_call>"
 HERMES_END: Final = "</tool_call>"
@@ -206,10 +206,17 @@ class _JsonScanner:
 
 
 def _parsed(text: str) -> Any:
+    """None for what is no JSON, or could not be written as such again: half of a surrogate pair."""
     try:
-        return json.loads(text)
+        value = json.loads(text, parse_constant=_no_number)
+        json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
+    return value
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(name)
 
 
 def held_length(text: str, mark: str) -> int:
