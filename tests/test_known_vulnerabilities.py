@@ -186,7 +186,7 @@ SERVER: dict[str, list[str]] = {
     "CVE-2026-22773, CVE-2026-22778, CVE-2026-5497: addresses in the text of an error": [
         HOSTILE,
         "server/test_refusals.py::test_errors_say_nothing_of_the_inside",
-        "server/test_logs.py::test_message_of_an_error_is_not_logged",
+        "engine/test_logs.py::test_message_of_an_error_is_not_logged",
     ],
     "CVE-2025-62164, CVE-2026-56340, CVE-2026-73557: tensors from clients": [FOREIGN, BANS],
 }

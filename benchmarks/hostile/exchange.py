@@ -31,12 +31,13 @@ class Answer:
         """What is wrong with this answer; empty if nothing is."""
         if self.status == 0:
             return "" if request.may_be_closed else "no answer"
-        if self.status not in request.statuses:
+        is_put_off = self.status in (429, 503) and b"\r\nretry-after: " in self.head.lower()
+        if self.status not in request.statuses and not is_put_off:
             return f"status {self.status}, not one of {sorted(request.statuses)}"
         for inside in (b"Traceback", b"/python/", b" object at 0x", b"site-packages"):
             if inside in self.body:
                 return f"the answer tells of {inside.decode()}"
-        if self.status >= 400 and b"\r\ncontent-length: 0\r\n" not in self.head.lower():
+        if self.status >= 400 and not request.data.startswith(b"HEAD "):
             try:
                 error = json.loads(self.body)["error"]
             except (ValueError, KeyError, TypeError):

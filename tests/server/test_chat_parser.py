@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rocmforge.server.chat_parser import ChatParser, ContentParser, PlainContent, ToolContent
-from rocmforge.server.tool_calls import MAX_CALL_CHARACTERS
+from rocmforge.server.tool_calls import MAX_CALL_CHARACTERS, MAX_SPACE
 
 NAMES = frozenset({"weather", "time"})
 
@@ -212,6 +212,31 @@ def test_text_that_cannot_become_a_call_is_given_out_at_once() -> None:
     parser = ChatParser(ToolContent(NAMES), may_think=True, is_thinking=False)
     given = [parser.push(piece).content for piece in ("Hi", " there", " <", "b> ", "<tool_")]
     assert given == ["Hi", " there", " ", "<b> ", ""]
+
+
+@pytest.mark.parametrize("excess", [-1, 0, 1, 5])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}<think>a</think>b",
+        "<think>a{}</think>b",
+        "<think>a</think>{}b",
+        "<think>a{}",
+        '{}{{"name": "time"}}',
+        '{}<tool_call>{{"name": "time"}}</tool_call>',
+        '{{"name": "time"}}{}{{"name": "time"}}',
+    ],
+)
+def test_space_is_held_back_up_to_a_bound_and_read_the_same_in_pieces(
+    text: str, excess: int
+) -> None:
+    text = text.format(" " * (MAX_SPACE + excess))
+    whole = read([text])
+    assert read(list(text)) == whole
+    assert read([text[:500], text[500:1020], text[1020:]]) == whole
+    parser = ChatParser(ToolContent(NAMES), may_think=True, is_thinking=False)
+    given = sum(len(parser.push(" ").content) for _ in range(2 * MAX_SPACE))
+    assert given >= MAX_SPACE
 
 
 def test_a_call_that_never_ends_is_given_out_as_text_and_held_no_longer() -> None:

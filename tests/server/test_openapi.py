@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import schemathesis
 from fastapi.routing import APIRoute
 from hypothesis import HealthCheck, given, settings
 from served import Served, serving
@@ -65,24 +66,27 @@ def references(value: Any) -> Iterator[str]:
             yield from references(inner)
 
 
-@pytest.mark.parametrize(("path", "method"), OPERATIONS)
-@pytest.mark.parametrize("mode", ["POSITIVE", "NEGATIVE"])
+@pytest.mark.parametrize(
+    ("path", "method", "mode"),
+    # Nothing can be wrong with a path.
+    [
+        (*o, m)
+        for o in OPERATIONS
+        for m in ("POSITIVE", "NEGATIVE")
+        if o[1] == "post" or m[0] == "P"
+    ],
+)
 def test_requests_made_from_the_document_get_the_answers_that_it_tells(
     documented: Served, path: str, method: str, mode: str
 ) -> None:
-    schemathesis = pytest.importorskip("schemathesis")
     told = schemathesis.openapi.from_dict(DOCUMENT)
     told.config.update(base_url=documented.url)
     operation = told[path][method.upper()]
-    if mode == "NEGATIVE" and method == "get" and "{" not in path:
-        return  # there is nothing to get wrong
     checks = [
         schemathesis.checks.status_code_conformance,
         schemathesis.checks.content_type_conformance,
         schemathesis.checks.response_schema_conformance,
     ]
-    if mode == "NEGATIVE":
-        checks.append(schemathesis.checks.negative_data_rejection)
 
     @given(case=operation.as_strategy(generation_mode=schemathesis.GenerationMode[mode]))
     @settings(
@@ -95,6 +99,7 @@ def test_requests_made_from_the_document_get_the_answers_that_it_tells(
     def ask(case: Any) -> None:
         response = case.call(timeout=20)
         assert response.status_code < 500 or response.status_code == 503
+        assert mode == "POSITIVE" or response.status_code >= 400
         assert "Traceback" not in response.text
         case.validate_response(response, checks=checks)
 

@@ -3,7 +3,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from rocmforge.engine.scheduler import ScheduledChunk
+from rocmforge.engine.schedule import ScheduledChunk
 
 _Ints: TypeAlias = npt.NDArray[np.int32]
 

@@ -27,6 +27,7 @@ from rocmforge.engine.stats import Counters, EngineStats
 from rocmforge.errors import (
     DeviceError,
     InvalidArgumentError,
+    RocmForgeError,
     UnavailableError,
 )
 
@@ -234,7 +235,9 @@ class Engine:
             try:
                 self._append_token(request, token_ids[chunk.first_row], chunk.first_row, output)
             except Exception as error:  # the request's own fault, so it ends alone
-                _logger.warning("request %d failed", request.request_id, exc_info=error)
+                bug = None if isinstance(error, RocmForgeError) else error
+                kind = type(error).__name__
+                _logger.warning("request %d failed: %s", request.request_id, kind, exc_info=bug)
                 self._end(request, "error", typed_error(error))
 
     def _append_token(self, request: Request, token_id: int, row: int, output: StepOutput) -> None:

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from rocmforge.engine.logs import configure_logging
 from rocmforge.engine.messages import (
     Accepted,
     Cancel,
@@ -186,6 +187,7 @@ def main() -> None:
     # a service manager signals both.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    configure_logging("info")  # to stderr, which is the other process's as well
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         try:
             code = serve(connection)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from rocmforge.server.tool_calls import ParsedCall, ToolCallParser, held_length
+from rocmforge.server.tool_calls import MAX_SPACE, ParsedCall, ToolCallParser, held_length
 
 _THINK = "<think>"
 _THINK_END = "</think>"
@@ -90,11 +90,12 @@ class ChatParser:
         self._held = ""
         if self._may_think:
             begin = text.lstrip()
-            if _THINK.startswith(begin) and begin != _THINK:
+            has_bounded_space = len(text) - len(begin) <= MAX_SPACE
+            if has_bounded_space and _THINK.startswith(begin) and begin != _THINK:
                 self._held = text
                 return Piece()
             self._may_think = False
-            if begin.startswith(_THINK):
+            if has_bounded_space and begin.startswith(_THINK):
                 self._is_thinking = self._skips_space = True
                 text = begin[len(_THINK) :]
         if not self._is_thinking:
@@ -104,7 +105,7 @@ class ChatParser:
     def finish(self) -> Piece:
         held, self._held = self._held, ""
         if self._is_thinking:
-            return Piece(reasoning=held.rstrip())
+            return Piece(reasoning=_without_end_space(held))
         piece = self._content.push(held)
         rest = self._content.finish()
         return Piece(piece.content + rest.content, "", piece.calls + rest.calls)
@@ -118,11 +119,11 @@ class ChatParser:
             self._is_thinking = False
             self._skips_space = True
             piece = self._push_content(after)
-            piece.reasoning = reasoning.rstrip()
+            piece.reasoning = _without_end_space(reasoning)
             return piece
         num_held = held_length(text, _THINK_END)
         # White space before the closing mark belongs to the mark.
-        kept = text[: len(text) - num_held].rstrip()
+        kept = _without_end_space(text[: len(text) - num_held])
         self._held = text[len(kept) :]
         return Piece(reasoning=kept)
 
@@ -131,3 +132,7 @@ class ChatParser:
             text = text.lstrip()
             self._skips_space = not text
         return self._content.push(text) if text else Piece()
+
+
+def _without_end_space(text: str) -> str:
+    return text[: max(len(text.rstrip()), len(text) - MAX_SPACE)]

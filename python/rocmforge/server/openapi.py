@@ -61,7 +61,7 @@ def document(routers: Iterable[APIRouter], version: str) -> dict[str, Any]:
         what: Description = (route.openapi_extra or {})["described"]
         if what.body is not None:
             bodies[what.body] = None
-        for method in sorted(route.methods):
+        for method in sorted(route.methods or ()):
             paths.setdefault(route.path, {})[method.lower()] = _operation(route, what)
     _, schemas = models_json_schema([(body, "validation") for body in bodies], ref_template=_REF)
     return {
@@ -76,9 +76,11 @@ def document(routers: Iterable[APIRouter], version: str) -> dict[str, Any]:
 
 
 def _operation(route: APIRoute, what: Description) -> dict[str, Any]:
-    content: dict[str, Any] = {what.media_type: {"schema": _answer_schema(what)}}
+    content: dict[str, Any] = {what.media_type: {}}
+    if what.media_type != "text/event-stream":
+        content[what.media_type]["schema"] = _answer_schema(what)
     if what.also_streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {}
     error = {"schema": {"$ref": _REF.format(model="Error")}}
     refused = {"description": "an error", "content": {"application/json": error}}
     answered = {"description": "the answer", "content": content}

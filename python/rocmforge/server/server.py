@@ -14,13 +14,13 @@ from typing import Final
 
 import uvicorn
 
+from rocmforge.engine.logs import configure_logging
 from rocmforge.engine.supervisor import EngineSupervisor
 from rocmforge.errors import InvalidArgumentError
 from rocmforge.model.loader import embedded_model
 from rocmforge.server.app import create_app
 from rocmforge.server.connection import MAX_CONNECTIONS, BoundedConnection
 from rocmforge.server.keys import ApiKeys
-from rocmforge.server.logs import configure_logging
 from rocmforge.server.metrics import Metrics
 from rocmforge.server.settings import ServerSettings
 from rocmforge.server.state import ServerState

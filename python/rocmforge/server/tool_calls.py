@@ -27,6 +27,8 @@ MARKS: Final = frozenset({HERMES, HERMES_END, MISTRAL, MISTRAL_ARGS, LLAMA})
 _OPENING: Final = (HERMES, MISTRAL, LLAMA)
 # Longer ones are text: what is held back is bounded.
 MAX_CALL_CHARACTERS: Final = 256 * 1024
+# White space that is held back until it is known what it belongs to; after more it is text.
+MAX_SPACE: Final = 1024
 _SEPARATORS: Final = " \t\r\n;,"
 
 
@@ -47,6 +49,7 @@ class ToolCallParser:
         self._is_start = True  # nothing but white space so far: bare JSON may follow
         self._has_called = False
         self._value = _JsonScanner()
+        self._num_searched = 0  # characters of the buffer that hold no end of a call
 
     def push(self, text: str) -> tuple[str, list[ParsedCall]]:
         self._buffer += text
@@ -88,12 +91,15 @@ class ToolCallParser:
             self._is_start = False
         self._mark = ""
         self._value = _JsonScanner()
+        self._num_searched = 0
         return True
 
     def _read_text(self, content: list[str]) -> bool:
         text = self._buffer
         if self._is_start:
             begin = text.lstrip(_SEPARATORS if self._has_called else None)
+            self._is_start = len(text) - len(begin) <= MAX_SPACE
+        if self._is_start:
             if not begin:
                 return False
             marked = any(begin.startswith(mark) for mark in _OPENING)
@@ -123,8 +129,9 @@ class ToolCallParser:
     def _read_call(self) -> tuple[int, list[ParsedCall]] | None:
         """(characters taken, calls); no calls if it is none; None while it is incomplete."""
         if self._mark == HERMES:
-            end = self._buffer.find(HERMES_END)
+            end = self._buffer.find(HERMES_END, self._num_searched)
             if end < 0:
+                self._num_searched = max(0, len(self._buffer) - len(HERMES_END))
                 return None
             return end + len(HERMES_END), self._calls_in(self._buffer[:end])
         if self._mark == MISTRAL and self._buffer.lstrip()[:1] not in ("[", "{", ""):

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 
-from rocmforge.server.logs import JsonFormatter
+from rocmforge.engine.logs import JsonFormatter
 
 WORDS = "the user's own words"
 
