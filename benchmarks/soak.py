@@ -158,7 +158,8 @@ class Soak:
 
     async def _ask_structured(self) -> str:
         form = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
-        body = {"prompt": STORY, "max_tokens": 60, "response_format": form}
+        # Room for all the white space that a schema allows.
+        body = {"prompt": STORY, "max_tokens": 400, "response_format": form}
         text = await self._text(COMPLETIONS, body)
         try:
             value = json.loads(text)
