@@ -6,7 +6,6 @@ ROCMFORGE_ABORTED_STREAMS is how many; 10,000 take a minute or two.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import random
@@ -71,16 +70,18 @@ async def abort_streams(url: str, count: int, random_: random.Random) -> int:
             head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
             whole = head.encode() + data
             reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-            if random_.random() < 0.15:  # in the middle of the request
+            moment = random_.choice(
+                ["in the request", "after it", "while it waits", *["later"] * 3]
+            )
+            if moment == "in the request":
                 writer.write(whole[: random_.randrange(len(whole))])
             else:
                 writer.write(whole)
-                if random_.random() < 0.85:  # or right after it
-                    size = random_.choice([1, 100, 1000, 4000])
-                    limit_s = random_.choice([0.01, 0.05, 0.3])
-                    with contextlib.suppress(asyncio.TimeoutError):
-                        data = await asyncio.wait_for(reader.read(size), limit_s)
-                        num_begun += data.startswith(b"HTTP/1.1 200"[: len(data)])
+            if moment == "while it waits":
+                await asyncio.sleep(random_.choice([0.001, 0.01, 0.1]))
+            if moment == "later" and (body.get("stream") or "generate" in path):
+                data = await reader.read(random_.choice([1, 100, 1000, 4000]))
+                num_begun += data.startswith(b"HTTP/1.1 200"[: len(data)])
             await leave(writer, random_.choice(["goodbye", "reset", "half"]))
 
     await asyncio.gather(*(client() for _ in range(NUM_AT_ONCE)))
@@ -104,7 +105,7 @@ def test_aborted_streams_leave_no_block_task_thread_or_descriptor_behind(tmp_pat
         asyncio.run(abort_streams(served.url, NUM_STREAMS // 4, random_))
         before = Held.by(served)
         num_begun = asyncio.run(abort_streams(served.url, NUM_STREAMS, random_))
-        assert NUM_STREAMS / 5 < num_begun < NUM_STREAMS * 9 / 10, num_begun
+        assert NUM_STREAMS / 4 < num_begun < NUM_STREAMS * 3 / 4
         wait_for(lambda: Held.by(served).descriptors <= before.descriptors)
         after = Held.by(served)
         assert after.tasks <= before.tasks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -34,7 +35,8 @@ def test_without_an_endpoint_nothing_is_traced_or_imported() -> None:
         "assert Tracing.from_environment() is None\n"
         "assert not any(name.startswith('opentelemetry.sdk') for name in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env={})
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=kept)
 
 
 def test_a_missing_package_is_logged_and_the_server_goes_on_without(
