@@ -7,6 +7,8 @@
 
 #include "cpu/amx/round.hpp"
 #include "cpu/avx512/iv.hpp"
+#include "cpu/panel/tile_dots.hpp"
+// The body uses Iv, Dot and TileDots.
 #include "cpu/panel/multiply_body.hpp"
 
 namespace rocmforge::cpu {

@@ -12,11 +12,13 @@ namespace {
 
 struct Iv {
   static constexpr int kLanes = 8;
+  static constexpr bool kSignedBytes = false;
   static constexpr bool kAnyByte = false;
   static constexpr int kFourUnitsColumns = 2;  // four units up to so many columns
   static constexpr int kManyGroup = 4;
   using Bytes = __m256i;
   using Ints = __m256i;
+  using Word = Ints;
   using Floats = __m256;
 
   static Bytes load(const std::uint8_t* p) {
@@ -45,8 +47,9 @@ struct Iv {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(sixteen(table)), codes);
   }
 
-  // Four activations in every lane.
-  static Ints word(const std::int8_t* x) {
+  // Four activations, those of group kGroup, in every lane.
+  template <int kGroup>
+  static Word word(const std::int8_t* x) {
     int word;
     __builtin_memcpy(&word, x, 4);
     return _mm256_set1_epi32(word);
@@ -128,7 +131,7 @@ struct Dot {
     shift = kBias == 0 ? -1 : 7 - __builtin_ctz(kBias | 256);
   }
   template <int kGroup>
-  [[gnu::always_inline]] void add(Iv::Bytes w, Iv::Ints x) {
+  [[gnu::always_inline]] void add(Iv::Bytes w, Iv::Word x) {
     const __m256i products = _mm256_maddubs_epi16(w, x);
     if constexpr (kGroup % kRun == 0)
       words = products;
@@ -141,7 +144,7 @@ struct Dot {
   }
   template <int kGroup>
   [[gnu::always_inline]] void add_at(Iv::Bytes w, const std::int8_t* x) {
-    add<kGroup>(w, Iv::word(x));
+    add<kGroup>(w, Iv::word<kGroup>(x));
   }
   [[gnu::always_inline]] Iv::Ints finish() const {
     if (shift < 0) return sum;
@@ -161,7 +164,7 @@ struct Dot<255, kGroups> {
     sum = _mm256_setzero_si256();
   }
   template <int kGroup>
-  [[gnu::always_inline]] void add(Iv::Bytes w, Iv::Ints x) {
+  [[gnu::always_inline]] void add(Iv::Bytes w, Iv::Word x) {
     const __m256i integers = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
     const __m256i products =
         _mm256_maddubs_epi16(_mm256_abs_epi8(integers), _mm256_sign_epi8(x, integers));
@@ -169,7 +172,7 @@ struct Dot<255, kGroups> {
   }
   template <int kGroup>
   [[gnu::always_inline]] void add_at(Iv::Bytes w, const std::int8_t* x) {
-    add<kGroup>(w, Iv::word(x));
+    add<kGroup>(w, Iv::word<kGroup>(x));
   }
   [[gnu::always_inline]] Iv::Ints finish() const { return sum; }
 };

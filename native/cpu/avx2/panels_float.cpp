@@ -1,4 +1,6 @@
 #include "cpu/avx2/iv.hpp"
+#include "cpu/panel/tile_dots.hpp"
+// The body uses Iv, Dot and TileDots.
 #include "cpu/installers.hpp"
 #include "cpu/panel/float_body.hpp"
 

@@ -12,11 +12,13 @@ namespace {
 
 struct Iv {
   static constexpr int kLanes = 16;
+  static constexpr bool kSignedBytes = false;
   static constexpr bool kAnyByte = true;
   static constexpr int kFourUnitsColumns = 4;  // four units up to so many columns
   static constexpr int kManyGroup = 6;         // times two units: 12 sums of integers, 12 of floats
   using Bytes = __m512i;
   using Ints = __m512i;
+  using Word = Ints;
   using Floats = __m512;
 
   static Bytes load(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
@@ -43,8 +45,9 @@ struct Iv {
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), codes);
   }
 
-  // Four activations in every lane.
-  static Ints word(const std::int8_t* x) {
+  // Four activations, those of group kGroup, in every lane.
+  template <int kGroup>
+  static Word word(const std::int8_t* x) {
     return _mm512_set1_epi32(*reinterpret_cast<const int*>(x));
   }
 
@@ -115,7 +118,7 @@ struct Dot {
       sum = _mm512_srai_epi32(_mm512_set1_epi32(offset), 7 - __builtin_ctz(kBias));
   }
   template <int kGroup>
-  [[gnu::always_inline]] void add(Iv::Bytes w, Iv::Ints x) {
+  [[gnu::always_inline]] void add(Iv::Bytes w, Iv::Word x) {
     Iv::Ints s = sum;  // of a member GCC 12 would make a place in memory
     asm("vpdpbusd %2, %1, %0" : "+v"(s) : "v"(w), "v"(x));
     sum = s;

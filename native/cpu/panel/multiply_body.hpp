@@ -1,5 +1,5 @@
-// Panels times columns with integer dot products, written over the Iv (integer vectors) and Dot of
-// the including ISA unit.
+// Panels times columns with integer dot products, written over the Iv (integer vectors), Dot and
+// TileDots of the including ISA unit.
 //
 // A lane is a row of the matrix. Per step and column, with s one of the step's scales of a row:
 //   sum += x.d * (sum over s of  d * s * dot(codes - bias, x.qs)  -  dmin * m * x.sum)
@@ -62,22 +62,31 @@ template <class P, int g>
   return codes;
 }
 
+// The offset of the integers that meet activations: the format's, unless the instruction set
+// multiplies signed bytes and they would not fit with it.
+template <class P>
+constexpr int kIntegerBias = Iv::kSignedBytes && P::kMaxCode > 127 ? 0 : P::kBias;
+
 // The integers of a table format, with their offset: sixteen bytes.
 template <class P>
 struct Table {
   std::uint8_t values[16];
   constexpr Table() : values() {
-    for (int i = 0; i < 16; ++i) values[i] = static_cast<std::uint8_t>(P::value(i) + P::kBias);
+    for (int i = 0; i < 16; ++i)
+      values[i] = static_cast<std::uint8_t>(P::value(i) + kIntegerBias<P>);
   }
 };
 
 template <class P, int g>
 [[gnu::always_inline]] inline Iv::Bytes integers_at(const std::uint8_t* p) {
+  const Iv::Bytes codes = codes_at<P, g>(p);
   if constexpr (P::kIsTable) {
     static constexpr Table<P> kTable;
-    return Iv::look_up(kTable.values, codes_at<P, g>(p));
+    return Iv::look_up(kTable.values, codes);
+  } else if constexpr (kIntegerBias<P> != P::kBias) {
+    return Iv::add_bytes(codes, kIntegerBias<P> - P::kBias);
   } else {
-    return codes_at<P, g>(p);
+    return codes;
   }
 }
 
@@ -189,7 +198,7 @@ template <class P, int U, int C>
         for (std::int64_t i = 0; i < P::kStepBytes; i += 64)
           __builtin_prefetch(p + kPrefetch<P> + i, 0, 3);
       const std::uint8_t* lanes = p + kHalf * 4 * Iv::kLanes;
-      add_step<P::kNumScales, P::kHasMin, P::kBias, P::kMaxCode, C>(
+      add_step<P::kNumScales, P::kHasMin, kIntegerBias<P>, P::kMaxCode, C>(
           s[u], x, [&]<int g>() { return integers_at<P, g>(lanes); }, scales_at<P>(w[u], p, kHalf));
     });
   }
@@ -208,25 +217,30 @@ struct ExpandedChunk {
   } scales[kChunkSteps][kUnits];
 };
 template <class P>
-using Expanded =
-    ExpandedChunk<P::kNumScales, P::kHasMin, Iv::kAnyByte && !P::kHasMin ? 128 : P::kBias,
-                  Iv::kAnyByte ? 255 : P::kMaxCode>;
+using Expanded = ExpandedChunk<P::kNumScales, P::kHasMin,
+                               !Iv::kAnyByte || P::kHasMin ? kIntegerBias<P>
+                               : Iv::kSignedBytes          ? 0
+                                                           : 128,
+                               Iv::kAnyByte ? 255 : P::kMaxCode>;
+
+template <class P, int g>
+[[gnu::always_inline]] inline Iv::Bytes expanded_at(const std::uint8_t* p) {
+  const Iv::Bytes w = integers_at<P, g>(p);
+  constexpr int kOffset = Expanded<P>::kBias - kIntegerBias<P>;
+  return kOffset == 0 ? w : Iv::add_bytes(w, kOffset);
+}
 
 template <class P>
 [[gnu::noinline]] void expand(Expanded<P>& to, const std::uint8_t* const* panels,
                               std::int64_t steps) {
-  using To = Expanded<P>;
   for (std::int64_t step = 0; step < steps; ++step) {
     unrolled<kUnits>([&]<int u>() {
       constexpr int kHalf = u % kHalves;
       const std::uint8_t* p = panels[u] + P::kHeaderBytes + step * P::kStepBytes;
       for (std::int64_t i = 0; kHalf == 0 && i < P::kStepBytes; i += 64)
         __builtin_prefetch(p + P::kChunkBytes + i, 0, 2);
-      unrolled<8>([&]<int g>() {
-        Iv::Bytes w = integers_at<P, g>(p + kHalf * 4 * Iv::kLanes);
-        if constexpr (To::kBias != P::kBias) w = Iv::add_bytes(w, To::kBias - P::kBias);
-        Iv::store(to.integers[step][u][g], w);
-      });
+      const std::uint8_t* lanes = p + kHalf * 4 * Iv::kLanes;
+      store_groups(to.integers[step][u], [&]<int g>() { return expanded_at<P, g>(lanes); });
       const StepScales<P> s = scales_at<P>(panels[u], p, kHalf);
       for (int i = 0; i < P::kNumScales; ++i) to.scales[step][u].scale[i] = s.scale[i];
       if constexpr (P::kHasMin)
@@ -235,37 +249,21 @@ template <class P>
   }
 }
 
-// A word of activations meets all units before the next one is loaded: with a load for each product
-// the load ports are the limit.
 template <int kNumScales, bool kHasMin, int kBias, int kMaxCode, int C>
 [[gnu::noinline]] void expanded_tile(Iv::Floats* sums,
                                      const ExpandedChunk<kNumScales, kHasMin, kBias, kMaxCode>& w,
                                      const BlockQ8x32* x, std::int64_t steps) {
-  constexpr int kGroups = 8 / kNumScales;
   Iv::Floats s[kUnits][C];
   unrolled<kUnits>([&]<int u>() { unrolled<C>([&]<int c>() { s[u][c] = sums[u * C + c]; }); });
   for (std::int64_t step = 0; step < steps; ++step, x += C) {
     const auto& scales = w.scales[step];
     Iv::Floats scaled[kUnits][C];
     unrolled<kNumScales>([&]<int i>() {
-      Dot<kMaxCode, kGroups> dots[kUnits][C];
-      unrolled<C>([&]<int c>() {
-        unrolled<kUnits>([&]<int u>() {
-          dots[u][c].template start<kBias>(x[c].offsets[kNumScales == 1 ? 2 : i]);
-        });
-      });
-      unrolled<kGroups>([&]<int j>() {
-        Iv::Bytes integers[kUnits];
-        unrolled<kUnits>(
-            [&]<int u>() { integers[u] = Iv::load(w.integers[step][u][i * kGroups + j]); });
-        unrolled<C>([&]<int c>() {
-          const Iv::Ints word = Iv::word(x[c].qs + 4 * (i * kGroups + j));
-          unrolled<kUnits>([&]<int u>() { dots[u][c].template add<j>(integers[u], word); });
-        });
-      });
+      TileDots<kUnits, kBias, kMaxCode, 8 / kNumScales, C> dots;
+      dots.template compute<i>(w.integers[step], x);
       unrolled<kUnits>([&]<int u>() {
         unrolled<C>([&]<int c>() {
-          scaled[u][c] = with_dot<i>(scaled[u][c], dots[u][c].finish(), scales[u].scale[i]);
+          scaled[u][c] = with_dot<i>(scaled[u][c], dots.template dot<u, c>(), scales[u].scale[i]);
         });
       });
     });

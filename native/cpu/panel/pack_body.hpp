@@ -177,5 +177,22 @@ void pack_float_panel(void* panel, const void* w, std::int64_t row_bytes, std::i
   }
 }
 
+template <class Block>
+void install_packing(PanelFns& fns, quant::Format format) {
+  const auto i = static_cast<int>(format);
+  fns.bytes[i] = PanelOf<Block>::bytes;
+  if constexpr (PanelOf<Block>::kIsFloat)
+    fns.pack[i] = pack_float_panel<Block>;
+  else
+    fns.pack[i] = pack_panel<Block>;
+}
+
+inline void install_packing(PanelFns& fns) {
+#define RF_FORMAT(name, id, weights, bytes, Block, activation) \
+  install_packing<quant::Block>(fns, quant::Format::k##name);
+#include "quant/formats.def"
+#undef RF_FORMAT
+}
+
 }  // namespace
 }  // namespace rocmforge::cpu
