@@ -7,6 +7,8 @@
 #if defined(__x86_64__)
 #include <sys/syscall.h>
 #include <unistd.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 namespace rocmforge::cpu {
@@ -32,6 +34,17 @@ bool may_use_tiles() {
   static const bool granted = ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
   return granted;
 }
+#elif defined(__aarch64__)
+// Bits of asm/hwcap.h, the second of which older headers lack.
+bool has_dotprod() {
+  constexpr unsigned long kDotProducts = 1ul << 20;  // HWCAP_ASIMDDP
+  return (::getauxval(AT_HWCAP) & kDotProducts) != 0;
+}
+
+bool has_i8mm() {
+  constexpr unsigned long kMatrixProducts = 1ul << 13;  // HWCAP2_I8MM
+  return has_dotprod() && (::getauxval(AT_HWCAP2) & kMatrixProducts) != 0;
+}
 #endif
 
 struct Level {
@@ -55,6 +68,10 @@ constexpr Level kLevels[] = {
               may_use_tiles();
      },
      install_amx},
+#elif defined(__aarch64__)
+    {Isa::kNeon, "neon", [] { return true; }, install_neon},  // part of the base architecture
+    {Isa::kDotprod, "dotprod", has_dotprod, install_dotprod},
+    {Isa::kI8mm, "i8mm", has_i8mm, install_i8mm},
 #endif
 };
 

@@ -28,6 +28,24 @@ void install_avx512_elementwise(Kernels& k);
 void install_avx512_attend(Kernels& k);
 void install_avx512_sample(Kernels& k);
 
+void install_neon_linear_float(Kernels& k);
+void install_neon_pack_panels(Kernels& k);
+void install_neon_panels_32(Kernels& k);
+void install_neon_panels_256(Kernels& k);
+void install_neon_panels_float(Kernels& k);
+void install_neon_quantize(Kernels& k);
+void install_neon_elementwise(Kernels& k);
+void install_neon_attend(Kernels& k);
+void install_neon_sample(Kernels& k);
+
+void install_dotprod_panels_32(Kernels& k);
+void install_dotprod_panels_256(Kernels& k);
+void install_dotprod_panels_float(Kernels& k);
+
+void install_i8mm_panels_32(Kernels& k);
+void install_i8mm_panels_256(Kernels& k);
+void install_i8mm_panels_float(Kernels& k);
+
 void install_amx_pack(Kernels& k);
 void install_amx_gemm(Kernels& k);
 void install_amx_attend(Kernels& k);

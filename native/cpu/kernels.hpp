@@ -17,7 +17,7 @@
 
 namespace rocmforge::cpu {
 
-enum class Isa : int { kScalar, kNeon, kAvx2, kAvx512, kAmx };
+enum class Isa : int { kScalar, kNeon, kDotprod, kI8mm, kAvx2, kAvx512, kAmx };
 
 // y[c * y_stride + r] = sum_i W[r, i] * x[c, i], for r in [row_begin, row_end), c in [0, num_cols).
 // `w` is row 0 of the matrix, raw GGUF blocks, row_bytes apart; `x` is column 0, x_stride bytes
@@ -232,6 +232,9 @@ struct Kernels {
 
 // One per ISA directory; each calls the installers of its files.
 void install_scalar(Kernels& k);
+void install_neon(Kernels& k);
+void install_dotprod(Kernels& k);
+void install_i8mm(Kernels& k);
 void install_avx2(Kernels& k);
 void install_avx512(Kernels& k);
 void install_amx(Kernels& k);

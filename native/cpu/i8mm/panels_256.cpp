@@ -1,0 +1,10 @@
+#include "cpu/i8mm/iv.hpp"
+// The body uses Iv, Dot and TileDots.
+#include "cpu/installers.hpp"
+#include "cpu/panel/multiply_body.hpp"
+
+namespace rocmforge::cpu {
+
+void install_i8mm_panels_256(Kernels& k) { install_quantized_panels<256>(k); }
+
+}  // namespace rocmforge::cpu

@@ -1,0 +1,31 @@
+#include "cpu/neon/vec.hpp"
+// The bodies use Vec.
+#include "cpu/elementwise_body.hpp"
+#include "cpu/installers.hpp"
+
+namespace rocmforge::cpu {
+namespace {
+
+// In the rounding mode a thread starts with: nearest, ties to even.
+void store_f16(void* y, const float* x, std::int64_t n) {
+  auto* out = static_cast<std::uint16_t*>(y);
+  std::int64_t i = 0;
+  for (; i + 4 <= n; i += 4)
+    vst1_u16(out + i, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(x + i))));
+  for (; i < n; ++i) out[i] = quant::float_to_half(x[i]);
+}
+
+}  // namespace
+
+void install_neon_elementwise(Kernels& k) {
+  k.rms_norm = rms_norm_body;
+  k.silu_mul = silu_mul_body;
+  k.add = add_body;
+  k.rope = rope_body;
+  k.store_kv[static_cast<int>(KvType::kF16)] = store_f16;
+  k.store_kv[static_cast<int>(KvType::kBf16)] = store_bf16_body;
+  k.store_kv[static_cast<int>(KvType::kQ8_0)] = store_q8_0_body;
+  k.store_kv[static_cast<int>(KvType::kF32)] = store_f32_body;
+}
+
+}  // namespace rocmforge::cpu
