@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 CLANG_FORMAT ?= clang-format-19
+WORKERS ?= 2
 BIN := $(VENV)/bin
 SOURCES := $(shell find native python CMakeLists.txt pyproject.toml README.md \
 	-name '*.so' -o -name '__pycache__' -prune -o -type f -print)
@@ -12,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/rocmforge generate "Once upon a time"
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check
