@@ -24,8 +24,14 @@ std::int64_t tile_grain(std::int64_t panels, int threads) {
   return std::clamp<std::int64_t>(panels / (std::int64_t{2} * threads) / 2 * 2, 2, 16);
 }
 
-std::int64_t row_grain(std::int64_t rows, int threads) {
-  return std::clamp<std::int64_t>(rows / (std::int64_t{8} * threads) / 8 * 8, 8, 128);
+// Multiplications that a piece of rows may take: at the scalar level, with 0.3e9 to 1e9 a second,
+// pieces are what tells others that a step gets on (ThreadPool::progress).
+constexpr std::int64_t kMostRowWork = std::int64_t{1} << 27;
+
+// `work` is that of a row.
+std::int64_t row_grain(std::int64_t rows, std::int64_t work, int threads) {
+  const std::int64_t most = std::clamp<std::int64_t>(kMostRowWork / work / 8 * 8, 8, 128);
+  return std::clamp<std::int64_t>(rows / (std::int64_t{8} * threads) / 8 * 8, 8, most);
 }
 
 // Gives back the pages that lie wholly within a tensor of a mapped file; they are read again if
@@ -247,7 +253,8 @@ void CpuLinear::multiply_rows(float* y, const float* x, const CpuWeights& w, std
     const auto* rows = static_cast<const std::byte*>(p.w.data) + matrix * p.w.matrix_bytes();
     const LinearFn linear =
         (blocks ? k_.linear_quantized : k_.linear_float)[static_cast<int>(p.w.format)];
-    pool_.parallel_for(p.w.rows, row_grain(p.w.rows, pool_.num_threads()),
+    const std::int64_t work = std::max<std::int64_t>(p.w.cols * cols, 1);
+    pool_.parallel_for(p.w.rows, row_grain(p.w.rows, work, pool_.num_threads()),
                        [&](std::int64_t begin, std::int64_t end, int) {
                          linear(y + p.row_begin, w.rows(), rows, p.w.row_bytes(), columns, stride,
                                 p.w.cols, begin, end, cols);

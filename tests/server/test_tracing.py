@@ -7,7 +7,9 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import httpx
@@ -115,3 +117,34 @@ def test_a_collector_that_is_away_keeps_nobody() -> None:
     started_at = time.monotonic()
     Tracing(Stuck()).close()  # type: ignore[arg-type]
     assert time.monotonic() - started_at < 5
+
+
+def test_spans_go_to_the_endpoint_that_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    bodies: list[tuple[str, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            bodies.append((self.path, body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
+        tracing = Tracing.from_environment()
+        assert tracing is not None
+        tracing.record([], {"method": "GET", "route": "/health", "status": 200}, 0.25)
+        tracing.close()
+        server.shutdown()
+    ((path, body),) = bodies
+    assert path == "/v1/traces"
+    assert b"GET /health" in body
+    assert b"rocmforge" in body

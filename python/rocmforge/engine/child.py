@@ -19,9 +19,9 @@ LOAD_TIMEOUT_S: Final = 1800.0
 # How long an engine with work to do may do none of it. What is counted are the pieces that threads
 # take of a stage's loops, so a step may last as long as it has to. The largest piece, 256 rows of
 # 28,672 weights (the widest matrix of a 70B model) for 512 tokens, is 3.8e9 multiplications: 0.1 s
-# of an AVX2 core. A quarter of that at the scalar level, 1e9 a second, and 7 MB of weights read
-# from a file that is not in memory come to 1 s. With half a second between heartbeats and a
-# quarter between looks at them, a hang is noticed within 5 s.
+# of an AVX2 core. At the scalar level, 0.3e9 to 1e9 a second, a piece has 1.3e8 of them: 0.4 s.
+# Weights that are still in the file, there and of the embedding, are at most 7 MB a piece. With
+# half a second between heartbeats and a quarter between looks at them, a hang is noticed in 5 s.
 STALL_TIMEOUT_S: Final = 4.0
 _BUFFER_BYTES: Final = 256 * 1024
 
