@@ -27,3 +27,24 @@ TEST_CASE("the machine's levels are the build's, slowest first, and no others ca
     if (std::find(available.begin(), available.end(), isa) == available.end())
       CHECK_THROWS_AS(cpu::kernels_for(isa), Error);
 }
+
+TEST_CASE("a level brings its own products, which an overlay that is not installed would not") {
+  const auto available = cpu::available_isas();
+  const cpu::Kernels scalar = cpu::kernels_for(cpu::Isa::kScalar);
+  for (std::size_t i = 1; i < available.size(); ++i) {
+    const cpu::Kernels k = cpu::kernels_for(available[i]);
+    const cpu::Kernels below = cpu::kernels_for(available[i - 1]);
+    CAPTURE(std::string(cpu::name(k.isa)));
+    bool complete = true, own = true;
+    for (int f = 0; f < quant::kNumFormats; ++f) {
+      complete &= k.dequantize[f] && k.linear_float[f] && k.panels.multiply[f];
+      own &= k.isa == cpu::Isa::kAmx ? k.gemm.gemm[f] != nullptr
+                                     : k.panels.multiply[f] != below.panels.multiply[f];
+    }
+    CHECK(complete);
+    CHECK(own);
+    const bool vectors = k.attend[0] != scalar.attend[0] && k.rms_norm != scalar.rms_norm &&
+                         k.quantize != scalar.quantize && k.sample.weights != scalar.sample.weights;
+    CHECK(vectors);
+  }
+}

@@ -27,10 +27,10 @@ Floats normal(std::int64_t n, float scale, unsigned seed) {
 
 // Whole blocks of 32 with what rounds in a special way.
 Floats awkward(std::int64_t n, unsigned seed) {
-  constexpr float kInf = std::numeric_limits<float>::infinity();
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
   Floats x = normal(n, 1.0f, seed);
   const float special[] = {0.0f,  -0.0f,   0x1p-140f, 0x1.8p-130f, 65519.9f, 65520.0f, -65520.f,
-                           1e-8f, 3.4e38f, kInf,      -kInf,       NAN,      6.1e-5f,  6e-8f,
+                           1e-8f, 3.4e38f, kInfinity, -kInfinity,  NAN,      6.1e-5f,  6e-8f,
                            3e-8f, 1e30f,   1e-30f,    0x1.002p0f,  0.5f,     -127.f,   1e-42f};
   for (std::size_t i = 0; i + 32 <= x.size(); i += 32) x[i + seed % 32] = special[i / 32 % 21];
   return x;

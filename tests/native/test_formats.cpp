@@ -52,7 +52,7 @@ struct Case {
     for (std::int64_t i = 0; i < rows * row_bytes; ++i) w[i] = static_cast<std::uint8_t>(random());
     if (index % 4 != 3)
       for (std::int64_t i = 0; i < rows * row_bytes; i += info.block_bytes)
-        moderate(&w[i], static_cast<std::uint32_t>(random()));
+        set_scales(&w[i], static_cast<std::uint32_t>(random()), index % 4 == 1);
     for (std::int64_t i = 0; i < cols * k; ++i) x[i] = normal(random);
     weights.reserve(static_cast<std::size_t>(rows * k));
     for (std::int64_t r = 0; r < rows; ++r)
@@ -62,16 +62,20 @@ struct Case {
             static_cast<int>(i % info.block_weights)));
   }
 
-  // Gives a block of random bytes scales around 2^-9.
-  void moderate(std::uint8_t* block, std::uint32_t bits) const {
+  // Gives a block of random bytes scales around 2^-9, or such that are subnormal (F32, BF16:
+  // alike).
+  void set_scales(std::uint8_t* block, std::uint32_t bits, bool subnormal) const {
     const test::ScaleFields fields = test::scale_fields(info.name);
     for (const int at : {fields.first, fields.second}) {
       if (at < 0) continue;
-      const int high_byte = info.name == "BF16" ? 0x3a : 0x14;
-      block[at + 1] = static_cast<std::uint8_t>(high_byte + bits % 8 + (bits >> 8) % 2 * 128);
+      const unsigned high = info.name == "BF16" ? 0x3a + bits % 8
+                            : subnormal         ? bits % 4
+                                                : 0x14 + bits % 8;
+      block[at + 1] = static_cast<std::uint8_t>(high + (bits >> 8) % 2 * 128);
       bits >>= 9;
     }
-    if (info.name == "MXFP4") block[0] = static_cast<std::uint8_t>(117 + bits % 8);
+    if (info.name == "MXFP4")
+      block[0] = static_cast<std::uint8_t>(subnormal ? bits % 4 : 117 + bits % 8);
     if (info.name == "F32")
       block[3] = static_cast<std::uint8_t>(0x3a + bits % 4 + bits / 4 % 2 * 128);
   }
@@ -117,7 +121,7 @@ class Expected {
       if (std::isinf(worst)) break;
     }
     std::fill(&y[0], &y[c_.rows * c_.cols], NAN);
-    INFO(what, " at ", std::string(cpu::name(isa)), ", ", c_.name);
+    INFO(std::string(what), " at ", std::string(cpu::name(isa)), ", ", c_.name);
     CHECK(worst <= 1.0);
     CHECK_FALSE(finite);
   }
