@@ -11,6 +11,7 @@ import os
 import random
 import socket
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from served import SMALL, Served, serving, wait_for
 
 NUM_STREAMS = int(os.environ.get("ROCMFORGE_ABORTED_STREAMS", "2000"))
 NUM_AT_ONCE = 24
+NUM_SEQS = 8
 MAX_GROWTH_BYTES = 24 * 2**20
 
 ENDLESS = {"max_tokens": 480, "ignore_eos": True, "stream": True}
@@ -100,9 +102,16 @@ async def leave(writer: asyncio.StreamWriter, how: str) -> None:
 
 def test_aborted_streams_leave_no_block_task_thread_or_descriptor_behind(tmp_path: Path) -> None:
     random_ = random.Random(7)
-    with serving(tmp_path, *SMALL) as served:
-        # Pools of threads and buffers have their size after some of them.
+    with serving(tmp_path, *SMALL, "--max-num-seqs", str(NUM_SEQS)) as served:
+        # Pools of threads and buffers have their size after some of them, the KV cache has its own
+        # once every sequence has been as long as it can.
         asyncio.run(abort_streams(served.url, NUM_STREAMS // 4, random_))
+        whole = {"prompt": "The sea was", "max_tokens": 500, "ignore_eos": True}
+        with ThreadPoolExecutor(NUM_SEQS) as clients:
+            answers = list(
+                clients.map(served.post, ["/v1/completions"] * NUM_SEQS, [whole] * NUM_SEQS)
+            )
+        assert {answer.status_code for answer in answers} == {200}
         before = Held.by(served)
         num_begun = asyncio.run(abort_streams(served.url, NUM_STREAMS, random_))
         assert NUM_STREAMS / 4 < num_begun < NUM_STREAMS * 3 / 4
