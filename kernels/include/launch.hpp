@@ -1,0 +1,75 @@
+// Blocks and grids: how each kernel of args.hpp must be launched. `max_*` is the most rows, tokens
+// or columns the launch may meet; the count in device memory may be less. Checked by nobody on the
+// device.
+#pragma once
+
+#include <cstdint>
+
+#include "args.hpp"
+
+namespace rocmforge::gpu {
+
+// Threads of a block of every kernel.
+constexpr int kThreads = 256;
+
+struct Grid {
+  std::int64_t x = 1, y = 1, z = 1;
+};
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// Floats of a row that one block of the row-wise kernels handles: four a thread.
+constexpr std::int64_t kRowPiece = kThreads * 4;
+
+// embed, silu_mul, silu_mul_q8, quantize, add, add_bias, gather_rows, combine
+constexpr Grid row_grid(std::int64_t max_rows, std::int64_t n) {
+  return {max_rows, ceil_div(n, kRowPiece)};
+}
+// rms_norm, rms_norm_q8, argmax: a block a row
+constexpr Grid norm_grid(std::int64_t max_rows) { return {max_rows}; }
+// rms_norm_heads, rope: a wave a head
+constexpr Grid heads_grid(std::int64_t max_rows, std::int64_t heads, int wave) {
+  return {max_rows, ceil_div(heads, kThreads / wave)};
+}
+// route: a wave a token
+constexpr Grid route_grid(std::int64_t max_tokens, int wave) {
+  return {ceil_div(max_tokens, kThreads / wave)};
+}
+constexpr Grid sort_slots_grid() { return {}; }
+constexpr Grid rope_angles_grid(std::int64_t max_tokens, std::int64_t half) {
+  return {max_tokens, ceil_div(half, kThreads)};
+}
+// a wave a row of keys or values
+constexpr Grid store_kv_grid(std::int64_t max_tokens, std::int64_t kv_heads, int wave) {
+  return {max_tokens, ceil_div(2 * kv_heads, kThreads / wave)};
+}
+
+// A wave a row of weights; `c` columns a block.
+constexpr Grid linear_grid(std::int64_t rows, std::int64_t max_columns, int c, int wave) {
+  return {ceil_div(rows, kThreads / wave), ceil_div(max_columns, c)};
+}
+constexpr std::int64_t kTileRows = 64;
+constexpr std::int64_t kTileColumns = 64;
+// max_columns: of one matrix
+constexpr Grid linear_tile_grid(std::int64_t rows, std::int64_t max_columns,
+                                std::int64_t matrices) {
+  return {ceil_div(rows, kTileRows), ceil_div(max_columns, kTileColumns), matrices};
+}
+
+// Query tokens of one block of rf_attend_prefill.
+constexpr std::int64_t kAttendRows = 16;
+// Every sequence may end with a tile that is not full.
+constexpr Grid attend_prefill_grid(std::int64_t max_tokens, std::int64_t max_seqs,
+                                   std::int64_t heads) {
+  return {max_tokens / kAttendRows + max_seqs, heads};
+}
+// g: query heads at once, of heads / kv_heads
+constexpr Grid attend_decode_grid(std::int64_t max_tokens, std::int64_t heads,
+                                  std::int64_t kv_heads, std::int64_t splits, int g) {
+  return {max_tokens, kv_heads * ceil_div(heads / kv_heads, g), splits};
+}
+constexpr Grid attend_combine_grid(std::int64_t max_tokens, std::int64_t heads) {
+  return {max_tokens, heads};
+}
+
+}  // namespace rocmforge::gpu
