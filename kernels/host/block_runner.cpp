@@ -1,0 +1,203 @@
+#include "host/block_runner.hpp"
+
+#include <cstring>
+
+namespace rocmforge::gpu::host {
+
+constinit thread_local Indices indices{};
+
+void* shared(int site, std::size_t bytes) { return BlockRunner::current()->shared(site, bytes); }
+void barrier() { BlockRunner::current()->barrier(); }
+const std::uint32_t* exchange(std::uint32_t value, int wave, int operation, Combine combine) {
+  return BlockRunner::current()->exchange(value, wave, operation, combine);
+}
+
+BlockRunner*& BlockRunner::current() {
+  constinit static thread_local BlockRunner* runner = nullptr;
+  return runner;
+}
+
+BlockRunner::BlockRunner() : shared_(std::make_unique<Shared>()) {}
+
+void BlockRunner::start_launch(KernelFn kernel, const void* args, int threads, int wave) {
+  kernel_ = kernel;
+  args_ = args;
+  num_threads_ = threads;
+  wave_ = wave;
+  threads_.resize(static_cast<std::size_t>(threads));
+  waves_.resize(static_cast<std::size_t>(threads / wave));
+  shared_used_ = kSharedBytes;
+}
+
+bool BlockRunner::run(int x, int y, int z) {
+  for (Thread& t : threads_) t = {State::kNotStarted, nullptr, 0, 0};
+  for (Wave& w : waves_) w.arrived = 0;
+  if (failed_) {  // its fibers stopped where they were
+    idle_.clear();
+    for (auto& f : fibers_) {
+      f->context = f->stack.prepare(fiber_entry);
+      idle_.push_back(f.get());
+    }
+    failed_ = false;
+  }
+  ready_.clear();
+  next_thread_ = finished_ = at_barrier_ = 0;
+  std::memset(shared_->bytes, 0xff, shared_used_);  // NaNs
+  shared_used_ = 0;
+  arrays_.clear();
+  indices = {0, x, y, z};
+
+  BlockRunner* const outer = current();
+  current() = this;
+  while (!failed_ && finished_ < num_threads_) {
+    if (!ready_.empty()) {
+      Fiber& f = *threads_[static_cast<std::size_t>(ready_.front())].fiber;
+      ready_.pop_front();
+      resume(f);
+    } else if (next_thread_ < num_threads_) {
+      if (idle_.empty()) {
+        fibers_.push_back(std::make_unique<Fiber>());
+        fibers_.back()->context = fibers_.back()->stack.prepare(fiber_entry);
+        idle_.push_back(fibers_.back().get());
+      }
+      Fiber& f = *idle_.back();
+      idle_.pop_back();
+      resume(f);
+    } else {
+      error_ = describe_stuck();
+      failed_ = true;
+    }
+  }
+  current() = outer;
+  return !failed_;
+}
+
+void BlockRunner::resume(Fiber& f) {
+  running_ = &f;
+  indices.thread = f.thread;
+  rf_switch_stack(&scheduler_, f.context);
+}
+
+void BlockRunner::fiber_entry() {
+  for (;;) {
+    BlockRunner& runner = *current();
+    runner.run_threads();
+    runner.idle_.push_back(runner.running_);
+    rf_switch_stack(&runner.running_->context, runner.scheduler_);
+  }
+}
+
+void BlockRunner::run_threads() {
+  // Threads that wait no longer come first: they keep the number of stacks in use low.
+  while (next_thread_ < num_threads_ && ready_.empty()) {
+    const int thread = next_thread_++;
+    Thread& t = threads_[static_cast<std::size_t>(thread)];
+    t.state = State::kRunning;
+    t.fiber = running_;
+    running_->thread = thread;
+    indices.thread = thread;
+    kernel_(args_);
+    t.state = State::kDone;
+    ++finished_;
+  }
+}
+
+void BlockRunner::wait(Thread& t) { rf_switch_stack(&t.fiber->context, scheduler_); }
+
+void BlockRunner::make_ready(int thread) {
+  threads_[static_cast<std::size_t>(thread)].state = State::kRunning;
+  ready_.push_back(thread);
+}
+
+void BlockRunner::fail(std::string message) {
+  error_ = std::move(message);
+  failed_ = true;
+  Fiber& f = *running_;
+  rf_switch_stack(&f.context, scheduler_);
+  __builtin_unreachable();  // no block continues a fiber of a failed one
+}
+
+void BlockRunner::barrier() {
+  const int thread = indices.thread;
+  if (++at_barrier_ < num_threads_) {
+    Thread& t = threads_[static_cast<std::size_t>(thread)];
+    t.state = State::kAtBarrier;
+    wait(t);
+    return;
+  }
+  at_barrier_ = 0;
+  for (int i = 0; i < num_threads_; ++i)
+    if (i != thread) make_ready(i);
+}
+
+const std::uint32_t* BlockRunner::exchange(std::uint32_t value, int wave, int operation,
+                                           Combine combine) {
+  if (wave != wave_)
+    fail("a wave operation of " + std::to_string(wave) + " lanes in a launch with waves of " +
+         std::to_string(wave_));
+  const int thread = indices.thread;
+  const int first = thread / wave * wave;
+  Thread& t = threads_[static_cast<std::size_t>(thread)];
+  Wave& w = waves_[static_cast<std::size_t>(thread / wave)];
+  // A lane may be one operation ahead of others that have not read their values yet, never two.
+  std::uint32_t* values = w.values[static_cast<std::size_t>(t.parity)].data();
+  values[thread - first] = value;
+  t.operation = operation;
+  t.parity ^= 1;
+  if (++w.arrived < wave) {
+    t.state = State::kAtWave;
+    wait(t);
+    return values;
+  }
+  for (int i = first; i < first + wave; ++i) {
+    const int other = threads_[static_cast<std::size_t>(i)].operation;
+    if (other != operation)
+      fail("threads " + std::to_string(i) + " and " + std::to_string(thread) +
+           " of one wave met in different wave operations (" + std::to_string(other) + " and " +
+           std::to_string(operation) + ")");
+  }
+  w.arrived = 0;
+  if (combine) combine(values, wave);
+  for (int i = first; i < first + wave; ++i)
+    if (i != thread) make_ready(i);
+  return values;
+}
+
+void* BlockRunner::shared(int site, std::size_t bytes) {
+  const auto at = static_cast<std::size_t>(site);
+  if (at >= arrays_.size()) arrays_.resize(at + 1);
+  Array& a = arrays_[at];
+  if (a.bytes == 0) {
+    a = {(shared_used_ + 63) / 64 * 64, bytes};
+    if (a.offset + bytes > kSharedBytes)
+      fail("the block needs more than " + std::to_string(kSharedBytes) + " bytes of shared memory");
+    shared_used_ = a.offset + bytes;
+  }
+  return shared_->bytes + a.offset;
+}
+
+std::string BlockRunner::describe_stuck() const {
+  // One thread of each kind tells what happened.
+  std::string text = "threads do not meet:";
+  bool seen[5] = {};
+  for (std::size_t i = 0; i < threads_.size(); ++i) {
+    const auto state = static_cast<std::size_t>(threads_[i].state);
+    if (seen[state]) continue;
+    seen[state] = true;
+    text += " thread " + std::to_string(i);
+    switch (threads_[i].state) {
+      case State::kAtBarrier:
+        text += " waits at a barrier;";
+        break;
+      case State::kAtWave:
+        text += " waits at a wave operation for lanes of its wave;";
+        break;
+      default:
+        text += " has returned;";
+    }
+  }
+  text.pop_back();
+  return text;
+}
+
+}  // namespace rocmforge::gpu::host

@@ -1,0 +1,151 @@
+// Chunks of the K-quants: 64 weights, four a block of 256. Included by chunks.hpp.
+#pragma once
+
+#include "include/chunks.hpp"
+
+namespace rocmforge::gpu {
+
+// Q4_K and Q5_K: 64 neighbouring weights; two pieces of low nibbles of 32 bytes, two of high ones.
+struct Chunks64Adjacent {
+  static constexpr int kPerBlock = 4, kPieces = 4;
+  using Type = Chunk<4, true>;
+  RF_DEVICE static int offset(int c, int p) { return 64 * c + 16 * p; }
+
+  // head: d and dmin, then the twelve bytes of 6-bit scales and mins (blocks.hpp: scale_6bit).
+  RF_DEVICE static void set_scales(Type& c, const std::uint32_t* head, int chunk) {
+    const std::uint32_t low_scales = head[1] & 0x3f3f3f3fu, low_mins = head[2] & 0x3f3f3f3fu;
+    const std::uint32_t high_scales = (head[3] & kLowNibbles) | (head[1] >> 2 & 0x30303030u);
+    const std::uint32_t high_mins = high_nibbles(head[3]) | (head[2] >> 2 & 0x30303030u);
+    const int shift = chunk % 2 * 16;
+    const std::uint32_t scales = (chunk < 2 ? low_scales : high_scales) >> shift;
+    const std::uint32_t mins = (chunk < 2 ? low_mins : high_mins) >> shift;
+    const float d = half_at(head, 0), dmin = half_at(head, 1);
+    c.scale[0] = c.scale[1] = d * static_cast<float>(scales & 0xff);
+    c.scale[2] = c.scale[3] = d * static_cast<float>(scales >> 8 & 0xff);
+    c.min[0] = c.min[1] = dmin * static_cast<float>(mins & 0xff);
+    c.min[2] = c.min[3] = dmin * static_cast<float>(mins >> 8 & 0xff);
+  }
+  RF_DEVICE static void set_nibbles(Type& c, const std::uint8_t* qs) {
+    std::uint32_t w[8];
+    load_words<4, 16>(w, qs);
+    load_words<4, 16>(w + 4, qs + 16);
+    for (int i = 0; i < 8; ++i) {
+      c.q[i / 4][i % 4] = low_nibbles(w[i]);
+      c.q[2 + i / 4][i % 4] = high_nibbles(w[i]);
+    }
+  }
+};
+
+template <>
+struct Chunks<quant::BlockQ4_K> : Chunks64Adjacent {
+  RF_DEVICE static Type load(const quant::BlockQ4_K* b, int chunk) {
+    std::uint32_t head[4];
+    load_words<4, 16>(head, b);
+    Type c;
+    set_nibbles(c, b->qs + 32 * chunk);
+    set_scales(c, head, chunk);
+    return c;
+  }
+};
+
+template <>
+struct Chunks<quant::BlockQ5_K> : Chunks64Adjacent {
+  RF_DEVICE static Type load(const quant::BlockQ5_K* b, int chunk) {
+    std::uint32_t head[4], high[8];
+    load_words<4, 16>(head, b);
+    load_words<4, 16>(high, b->qh);
+    load_words<4, 16>(high + 4, b->qh + 16);
+    Type c;
+    set_nibbles(c, b->qs + 32 * chunk);
+    for (int i = 0; i < 8; ++i) {
+      const std::uint32_t bits = high[i] >> (2 * chunk);
+      c.q[i / 4][i % 4] |= (bits & 0x01010101u) << 4;
+      c.q[2 + i / 4][i % 4] |= (bits >> 1 & 0x01010101u) << 4;
+    }
+    set_scales(c, head, chunk);
+    return c;
+  }
+};
+
+// Q2_K, Q3_K and Q6_K: chunk (half, part) has weights 16 part + 32 i of a half of 128, i = 0..3,
+// which share bytes of 2-bit fields.
+template <bool kMins>
+struct Chunks64Apart {
+  static constexpr int kPerBlock = 4, kPieces = 4;
+  using Type = Chunk<4, kMins>;
+  RF_DEVICE static int offset(int c, int p) { return c / 2 * 128 + c % 2 * 16 + 32 * p; }
+};
+
+template <>
+struct Chunks<quant::BlockQ2_K> : Chunks64Apart<true> {
+  RF_DEVICE static Type load(const quant::BlockQ2_K* b, int chunk) {
+    const int half = chunk / 2, part = chunk % 2;
+    std::uint32_t w[4], scales[2], head[1];
+    load_words<4, 4>(w, b->qs + 32 * half + 16 * part);
+    load_words<2, 4>(scales, b->scales + 8 * half);
+    load_words<1, 4>(head, b->qs + sizeof b->qs);
+    const float d = half_at(head, 0), dmin = half_at(head, 1);
+    Type c;
+    for (int p = 0; p < 4; ++p) {
+      for (int i = 0; i < 4; ++i) c.q[p][i] = w[i] >> (2 * p) & 0x03030303u;
+      const std::uint32_t s = scales[p / 2] >> (p % 2 * 16 + 8 * part);
+      c.scale[p] = d * static_cast<float>(s & 15);
+      c.min[p] = dmin * static_cast<float>(s >> 4 & 15);
+    }
+    return c;
+  }
+};
+
+template <>
+struct Chunks<quant::BlockQ3_K> : Chunks64Apart<false> {
+  RF_DEVICE static Type load(const quant::BlockQ3_K* b, int chunk) {
+    const int half = chunk / 2, part = chunk % 2;
+    std::uint32_t w[4], high[4], scales[3];
+    load_words<4, 2>(w, b->qs + 32 * half + 16 * part);
+    load_words<4, 2>(high, b->hmask + 16 * part);
+    load_words<3, 2>(scales, b->scales);
+    const float d = half_to_float(b->d);
+    Type c;
+    for (int p = 0; p < 4; ++p) {
+      for (int i = 0; i < 4; ++i) {
+        const std::uint32_t bit = high[i] >> (4 * half + p) & 0x01010101u;
+        c.q[p][i] = subtract_bytes<4>((w[i] >> (2 * p) & 0x03030303u) | bit << 2);
+      }
+      // Group 8 half + 2 p + part; the byte of its low nibble is 2 p + part.
+      const int byte = 8 * (2 * (p % 2) + part);
+      const std::uint32_t low = scales[p / 2] >> (byte + 4 * half) & 15;
+      const std::uint32_t top = scales[2] >> (byte + 4 * half + 2 * (p / 2)) & 3;
+      c.scale[p] = d * static_cast<float>(static_cast<int>(low | top << 4) - 32);
+    }
+    return c;
+  }
+};
+
+template <>
+struct Chunks<quant::BlockQ6_K> : Chunks64Apart<false> {
+  RF_DEVICE static Type load(const quant::BlockQ6_K* b, int chunk) {
+    const int half = chunk / 2, part = chunk % 2;
+    std::uint32_t first[4], second[4], high[4], scales[2];
+    const std::uint8_t* low = b->ql + 64 * half + 16 * part;
+    load_words<4, 2>(first, low);
+    load_words<4, 2>(second, low + 32);
+    load_words<4, 2>(high, b->qh + 32 * half + 16 * part);
+    load_words<2, 2>(scales, b->scales + 8 * half);
+    const float d = half_to_float(b->d);
+    Type c;
+    for (int i = 0; i < 4; ++i) {
+      c.q[0][i] = low_nibbles(first[i]) | (high[i] << 4 & 0x30303030u);
+      c.q[1][i] = low_nibbles(second[i]) | (high[i] << 2 & 0x30303030u);
+      c.q[2][i] = high_nibbles(first[i]) | (high[i] & 0x30303030u);
+      c.q[3][i] = high_nibbles(second[i]) | (high[i] >> 2 & 0x30303030u);
+    }
+    for (int p = 0; p < 4; ++p) {
+      for (auto& word : c.q[p]) word = subtract_bytes<32>(word);
+      const auto s = static_cast<std::int8_t>(scales[p / 2] >> (p % 2 * 16 + 8 * part));
+      c.scale[p] = d * static_cast<float>(s);
+    }
+    return c;
+  }
+};
+
+}  // namespace rocmforge::gpu

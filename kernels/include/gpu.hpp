@@ -1,0 +1,40 @@
+// What kernels are written in: one vocabulary over three compilers. The files chosen here hold
+// everything that is a vendor's: amd.hpp (clang, no HIP headers needed), nvidia.hpp (nvcc),
+// host.hpp (any C++20 compiler, with RF_GPU_HOST defined; host/ executes it).
+//
+// Each of them provides
+//   RF_DEVICE                      for functions called by kernels
+//   RF_SHARED(type, name, n)       an array shared by the block
+//   RF_KERNEL(name, Args, call)    the entry point; also RF_KERNEL_W32 and RF_KERNEL_W64 for the
+//                                  wave sizes it builds
+//   thread_index(), block_x/y/z(), barrier()
+//   shuffle_xor<kWave, kMask>(v)   of 32-bit values; every lane of the wave must take part
+//   dot4, select_bytes, load16, store16, load_words, half_to_float, exp, sqrt, fma, round_to_even
+#pragma once
+
+#if defined(RF_GPU_HOST)
+#include "include/host.hpp"
+#elif defined(__CUDACC__)
+#include "include/nvidia.hpp"
+#else
+#include "include/amd.hpp"
+#endif
+
+#include "include/args.hpp"
+#include "include/launch.hpp"
+#include "include/wave.hpp"
+#include "quant/small_floats.hpp"
+
+// Both wave sizes where the compiler builds both.
+#define RF_KERNEL_WAVES(operation, Args, function)        \
+  RF_KERNEL_W32(rf_##operation##_w32, Args, function<32>) \
+  RF_KERNEL_W64(rf_##operation##_w64, Args, function<64>)
+// With more template arguments after the wave size.
+#define RF_KERNEL_VARIANT(operation, variant, Args, function, ...)                   \
+  RF_KERNEL_W32(rf_##operation##_##variant##_w32, Args, (function<32, __VA_ARGS__>)) \
+  RF_KERNEL_W64(rf_##operation##_##variant##_w64, Args, (function<64, __VA_ARGS__>))
+
+// What tools/check_gpu_kernels.py demands of the compiled kernels whose operation this is: at most
+// so many vector registers, and of the instructions: dot4 (integer dot products), load16 (16-byte
+// loads from global memory).
+#define RF_EXPECT(operation, vgprs, ...)

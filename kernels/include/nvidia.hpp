@@ -1,0 +1,100 @@
+// The vocabulary of gpu.hpp for nvcc.
+#pragma once
+
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "include/launch.hpp"
+
+#define RF_DEVICE __device__ __forceinline__
+#define RF_SHARED(type, name, n) __shared__ type name[n]
+
+#define RF_KERNEL(name, Args, call)                                            \
+  extern "C" __global__ __launch_bounds__(rocmforge::gpu::kThreads) void name( \
+      const __grid_constant__ Args a) {                                        \
+    call(a);                                                                   \
+  }
+#define RF_KERNEL_W32(name, Args, call) RF_KERNEL(name, Args, call)
+#define RF_KERNEL_W64(name, Args, call)
+
+namespace rocmforge::gpu {
+
+RF_DEVICE int thread_index() { return static_cast<int>(threadIdx.x); }
+RF_DEVICE int block_x() { return static_cast<int>(blockIdx.x); }
+RF_DEVICE int block_y() { return static_cast<int>(blockIdx.y); }
+RF_DEVICE int block_z() { return static_cast<int>(blockIdx.z); }
+RF_DEVICE void barrier() { __syncthreads(); }
+
+template <int kWave, int kMask, class T>
+RF_DEVICE T shuffle_xor(T v) {
+  static_assert(sizeof(T) == 4 && kWave == 32 && kMask < kWave);
+  return __shfl_xor_sync(0xffffffffu, v, kMask, kWave);
+}
+
+// c + the products of the four signed bytes of a and b.
+RF_DEVICE int dot4(std::uint32_t a, std::uint32_t b, int c) {
+  return __dp4a(static_cast<int>(a), static_cast<int>(b), c);
+}
+
+// Byte i is byte (selectors >> 8 i & 7) of the eight bytes of low, then high.
+RF_DEVICE std::uint32_t select_bytes(std::uint32_t low, std::uint32_t high,
+                                     std::uint32_t selectors) {
+  // __byte_perm wants the selectors in the four low nibbles.
+  const std::uint32_t pairs = (selectors | selectors >> 4) & 0x00ff00ffu;
+  return __byte_perm(low, high, (pairs | pairs >> 8) & 0xffffu);
+}
+
+struct alignas(16) Words4 {
+  std::uint32_t v[4];
+};
+
+RF_DEVICE Words4 load16(const void* p) {
+  const uint4 v = *static_cast<const uint4*>(p);
+  return {{v.x, v.y, v.z, v.w}};
+}
+
+RF_DEVICE void store16(void* p, const Words4& w) {
+  *static_cast<uint4*>(p) = make_uint4(w.v[0], w.v[1], w.v[2], w.v[3]);
+}
+
+// N words from an address of any alignment that is at least kAlign. Below 4 from the aligned words
+// around it, of which none is read that has no byte of them.
+template <int N, int kAlign>
+RF_DEVICE void load_words(std::uint32_t* words, const void* p) {
+  if constexpr (kAlign >= 16 && N % 4 == 0) {
+    for (int i = 0; i < N; i += 4) {
+      const uint4 v = static_cast<const uint4*>(p)[i / 4];
+      words[i] = v.x, words[i + 1] = v.y, words[i + 2] = v.z, words[i + 3] = v.w;
+    }
+  } else if constexpr (kAlign >= 8 && N % 2 == 0) {
+    for (int i = 0; i < N; i += 2) {
+      const uint2 v = static_cast<const uint2*>(p)[i / 2];
+      words[i] = v.x, words[i + 1] = v.y;
+    }
+  } else if constexpr (kAlign >= 4) {
+    for (int i = 0; i < N; ++i) words[i] = static_cast<const std::uint32_t*>(p)[i];
+  } else {
+    const auto address = reinterpret_cast<std::uintptr_t>(p);
+    const auto* aligned = reinterpret_cast<const std::uint32_t*>(address & ~std::uintptr_t{3});
+    const unsigned shift = static_cast<unsigned>(address & 3) * 8;
+    std::uint32_t low = aligned[0];
+    for (int i = 0; i < N; ++i) {
+      const std::uint32_t high = i + 1 < N || shift ? aligned[i + 1] : 0;
+      words[i] = __funnelshift_r(low, high, shift);
+      low = high;
+    }
+  }
+}
+
+RF_DEVICE float half_to_float(std::uint16_t h) { return __half2float(__ushort_as_half(h)); }
+
+RF_DEVICE float exp(float x) { return ::expf(x); }
+RF_DEVICE float sqrt(float x) { return ::sqrtf(x); }
+RF_DEVICE float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
+RF_DEVICE double fma(double a, double b, double c) { return ::fma(a, b, c); }
+RF_DEVICE float round_to_even(float x) { return ::rintf(x); }
+RF_DEVICE double round_to_even(double x) { return ::rint(x); }
+
+}  // namespace rocmforge::gpu
