@@ -26,6 +26,6 @@ bool launch(const char* kernel, const void* args, std::size_t args_bytes, Dim3 g
 }  // namespace rocmforge::gpu::host
 
 // The same for callers without C++: 0, or 1 with the reason in `error`.
-extern "C" int rf_host_launch(const char* kernel, const void* args, std::size_t args_bytes,
-                              const std::uint32_t grid[3], const std::uint32_t block[3],
-                              std::uint32_t shared_bytes, char* error, std::size_t error_bytes);
+extern "C" [[gnu::visibility("default")]] int rf_host_launch(
+    const char* kernel, const void* args, std::size_t args_bytes, const std::uint32_t grid[3],
+    const std::uint32_t block[3], std::uint32_t shared_bytes, char* error, std::size_t error_bytes);

@@ -273,7 +273,7 @@ struct AttendArgs {
   KvLayout layout;
   std::int32_t heads;
   std::int32_t kv_heads;
-  std::int32_t head_dim;   // <= 256, % 4 == 0; q and q_stride too
+  std::int32_t head_dim;   // <= 256, % 4 == 0
   std::int32_t value_dim;  // <= 256, % 4 == 0
   std::int32_t block_size;
   std::int32_t splits;
