@@ -1,26 +1,28 @@
 // Causal attention of many tokens over the paged cache, with an online softmax (Dao et al., "Flash-
 // Attention", arXiv:2205.14135): a block computes kAttendRows neighbouring tokens of one sequence
-// for one query head, a tile of kKeys positions at a time through shared memory. Sixteen lanes own
-// a row: two scores a lane, then every sixteenth group of four value dimensions.
+// for one query head, a tile of positions at a time through shared memory. Sixteen lanes own
+// a row: one or two scores a lane, then every sixteenth group of four value dimensions.
 //
-// Tiles begin at multiples of kKeys, so a row's result does not depend on which rows it shares a
-// block with.
+// Tiles begin at multiples of their size, so a row's result does not depend on which rows it shares
+// a block with.
 #include "include/attend_step.hpp"
 
 namespace rocmforge::gpu {
 namespace {
 
-constexpr int kKeys = 32;
 constexpr int kLanes = 16;  // of a row
-static_assert(kAttendRows * kLanes == kThreads && kKeys == 2 * kLanes);
+static_assert(kAttendRows * kLanes == kThreads);
+// Positions of a tile: what fits into 48 KiB of shared memory.
+template <int kDim>
+constexpr int kKeys = kDim <= 128 ? 32 : 16;
 constexpr float kNone = -__builtin_inff();
 
 template <int kDim>
 struct Shared {
   static constexpr int kPitch = kDim + 4;     // spreads rows over the banks
   alignas(16) float q[kAttendRows * kPitch];  // times the scale
-  alignas(16) float kv[kKeys * kPitch];
-  float weights[kAttendRows][kKeys];
+  alignas(16) float kv[kKeys<kDim> * kPitch];
+  float weights[kAttendRows][kKeys<kDim>];
 };
 
 struct Rows {
@@ -72,6 +74,7 @@ RF_DEVICE float dot_rows(const float* a, const float* b, int n) {
 template <int kWave, class Type, int kDim>
 RF_DEVICE void attend_prefill(const AttendArgs& a) {
   constexpr int kPitch = Shared<kDim>::kPitch;
+  constexpr int kTile = kKeys<kDim>, kScores = kTile / kLanes;
   constexpr int kGroups = kDim / (kLanes * 4);  // of four value dimensions of a lane
   RF_SHARED(Shared<kDim>, shared, 1);
   Shared<kDim>& s = shared[0];
@@ -92,13 +95,13 @@ RF_DEVICE void attend_prefill(const AttendArgs& a) {
 
   float maximum = kNone, sum = 0.0f;
   float total[kGroups][4] = {};
-  for (int first = 0; first < most_seen; first += kKeys) {
-    const int stored = most_seen - first < kKeys ? most_seen - first : kKeys;
+  for (int first = 0; first < most_seen; first += kTile) {
+    const int stored = most_seen - first < kTile ? most_seen - first : kTile;
     const int mine = seen - first < stored ? seen - first : stored;  // <= 0: none
     fetch<kPitch>(s.kv, keys, first, stored, a.head_dim);
     barrier();
-    float scores[2], highest = maximum;
-    for (int i = 0; i < 2; ++i) {
+    float scores[kScores], highest = maximum;
+    for (int i = 0; i < kScores; ++i) {
       const int p = lane + i * kLanes;
       scores[i] = p < mine ? dot_rows(s.q + row * kPitch, s.kv + p * kPitch, a.head_dim) : kNone;
       // A NaN score is not the maximum; it becomes a NaN weight.
@@ -106,7 +109,7 @@ RF_DEVICE void attend_prefill(const AttendArgs& a) {
     }
     highest = reduce_lanes<kWave, kLanes>(highest, Max{});
     float added = 0.0f;
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < kScores; ++i) {
       const int p = lane + i * kLanes;
       const float weight = p < mine ? exp(scores[i] - highest) : 0.0f;
       s.weights[row][p] = weight;

@@ -1,0 +1,153 @@
+"""Launches kernels of the host build; argument structs are read from kernels/include/args.hpp.
+
+Memory that a kernel sees lies between margins of NaNs; a launch that changes a margin fails.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rocmforge import _native
+
+KERNELS = Path(__file__).parents[2] / "kernels"
+WAVES = (32, 64)
+THREADS = 256
+ROW_PIECE = 1024  # floats of a row that one block of the row-wise kernels handles
+MARGIN = 256
+
+SCALARS = {
+    "std::int32_t": ctypes.c_int32,
+    "std::int64_t": ctypes.c_int64,
+    "float": ctypes.c_float,
+}
+
+
+class KernelError(Exception):
+    """The executor's reason for not finishing a launch."""
+
+
+@functools.cache
+def _structs() -> dict[str, type[ctypes.Structure]]:
+    source = re.sub(r"//.*", "", (KERNELS / "include/args.hpp").read_text())
+    structs: dict[str, type[ctypes.Structure]] = {}
+    for name, body in re.findall(r"struct (\w+) \{(.*?)\n\};", source, re.DOTALL):
+        if name == "Q8Scale":
+            continue
+        fields = [_field(declaration, structs) for declaration in body.split(";")[:-1]]
+        structs[name] = type(name, (ctypes.Structure,), {"_fields_": fields})
+    return structs
+
+
+def _field(declaration: str, structs: dict[str, type[ctypes.Structure]]) -> tuple[str, Any]:
+    kind, name = re.fullmatch(r"\s*(?:const )?([\w:]+\*?) (\w+)\s*", declaration).groups()
+    if kind.endswith("*"):
+        return name, ctypes.c_void_p
+    return name, SCALARS.get(kind) or structs[kind]
+
+
+@functools.cache
+def operations() -> dict[str, tuple[str, str]]:
+    """Operation -> (kind of its variants, argument struct), from kernels.def."""
+    entries = re.findall(
+        r"^RF_KERNEL(\w*)\((\w+), (\w+)\)$", (KERNELS / "kernels.def").read_text(), re.MULTILINE
+    )
+    return {operation: (kind.lstrip("_"), args) for kind, operation, args in entries}
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(_native.__file__)
+    library.rf_host_launch.argtypes = [
+        ctypes.c_char_p,
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.POINTER(ctypes.c_uint32),
+        ctypes.POINTER(ctypes.c_uint32),
+        ctypes.c_uint32,
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+    ]
+    return library
+
+
+class Memory:
+    """An array for a kernel, 64-byte aligned, margins of 0xff bytes (NaNs) around it."""
+
+    def __init__(self, content: np.ndarray) -> None:
+        content = np.ascontiguousarray(content)
+        size = -(-content.nbytes // 16) * 16
+        self._bytes = np.full(size + 2 * MARGIN + 64, 0xFF, np.uint8)
+        self._begin = MARGIN + -(self._bytes.ctypes.data + MARGIN) % 64
+        self._end = self._begin + content.nbytes
+        view = self._bytes[self._begin : self._end]
+        view[:] = content.reshape(-1).view(np.uint8)
+        self.array = view.view(content.dtype).reshape(content.shape)
+
+    @property
+    def address(self) -> int:
+        return self._bytes.ctypes.data + self._begin
+
+    def margins_are_untouched(self) -> bool:
+        return bool((self._bytes[: self._begin] == 0xFF).all()) and bool(
+            (self._bytes[self._end :] == 0xFF).all()
+        )
+
+
+def unset(*shape: int, dtype: Any = np.float32) -> Memory:
+    """An output that nothing was written to: NaNs, or -1."""
+    memory = Memory(np.zeros(shape, dtype))
+    memory.array.reshape(-1).view(np.uint8)[:] = 0xFF
+    return memory
+
+
+def count(n: int) -> Memory:
+    return Memory(np.array([n], np.int32))
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def launch(
+    operation: str, wave: int, grid: tuple[int, ...], variant: str = "", **fields: Any
+) -> None:
+    """Runs rf_<operation>[_<variant>]_w<wave>. Fields left out are null or 0."""
+    args = _structs()[operations()[operation][1]]()
+    for name, value in fields.items():
+        setattr(args, name, value.address if isinstance(value, Memory) else value)
+    kernel = "_".join(filter(None, ["rf", operation, variant, f"w{wave}"]))
+    run(kernel, args, grid)
+    for name, value in fields.items():
+        assert not isinstance(value, Memory) or value.margins_are_untouched(), name
+
+
+def run(
+    kernel: str,
+    args: ctypes.Structure,
+    grid: tuple[int, ...],
+    block: tuple[int, int, int] = (THREADS, 1, 1),
+    shared_bytes: int = 0,
+) -> None:
+    error = ctypes.create_string_buffer(1000)
+    failed = _library().rf_host_launch(
+        kernel.encode(),
+        ctypes.byref(args),
+        ctypes.sizeof(args),
+        (ctypes.c_uint32 * 3)(*grid, *[1] * (3 - len(grid))),
+        (ctypes.c_uint32 * 3)(*block),
+        shared_bytes,
+        error,
+        len(error),
+    )
+    if failed:
+        raise KernelError(error.value.decode())
+
+
+def struct(name: str, **fields: Any) -> ctypes.Structure:
+    return _structs()[name](**fields)
