@@ -6,6 +6,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "bindings/bindings.hpp"
@@ -13,6 +15,7 @@
 #include "bindings/sampling_args.hpp"
 #include "core/error.hpp"
 #include "cpu/cpu_backend.hpp"
+#include "gpu/gpu_backend.hpp"
 #include "model/decoder.hpp"
 #include "model/sampling.hpp"
 
@@ -79,15 +82,38 @@ struct StepOutput {
   py::object top_ids = py::none(), top_logprobs = py::none();
 };
 
-// The engine's Decoder (engine/decoder.py) on the CPU, where a step is finished when enqueue()
-// returns: lookahead 0.
+// How the loader names a GPU: (driver, ordinal, code object, share of its free memory).
+using GpuChoice = std::tuple<std::string, int, std::string, double>;
+
+struct DecoderOptions {
+  int num_threads;
+  bool float_activations, deterministic;
+  std::int64_t max_num_seqs;
+  std::optional<GpuChoice> gpu;
+};
+
+std::unique_ptr<Backend> backend_for(const DecoderOptions& o, const DecoderLimits& limits,
+                                     const WeightMap& weights) {
+  if (!o.gpu)
+    return std::make_unique<cpu::CpuBackend>(
+        cpu::kernels(), cpu::CpuOptions{o.num_threads, o.float_activations, o.deterministic});
+  gpu::GpuOptions options;
+  std::tie(options.driver, options.ordinal, options.code_object, options.memory_share) = *o.gpu;
+  options.float_activations = o.float_activations;
+  options.deterministic = o.deterministic;
+  for (const auto& [name, t] : weights) options.weight_bytes += gpu::Arena::room_for(t.bytes());
+  options.limits = {limits.max_num_tokens, o.max_num_seqs,
+                    (limits.max_model_len + limits.block_size - 1) / limits.block_size};
+  return std::make_unique<gpu::GpuBackend>(options);
+}
+
+// The engine's Decoder (engine/decoder.py). enqueue() returns when the draws are on the host:
+// lookahead 0.
 class NativeDecoder {
  public:
-  NativeDecoder(const DecoderSpec& spec, const py::dict& weights, int num_threads,
-                bool float_activations, bool deterministic, const std::string& kv_dtype,
-                std::int64_t num_blocks, std::int64_t block_size, std::int64_t max_num_tokens,
-                std::int64_t max_num_seqs, std::int64_t max_model_len)
-      : max_num_seqs_(max_num_seqs) {
+  NativeDecoder(const DecoderSpec& spec, const py::dict& weights, const DecoderOptions& options,
+                const DecoderLimits& limits)
+      : max_num_seqs_(options.max_num_seqs) {
     WeightMap map;
     for (const auto& [key, value] : weights) {
       const auto name = key.cast<std::string>();
@@ -97,14 +123,17 @@ class NativeDecoder {
                   tensor_of(name, memory_.back(), entry[1].cast<std::string>(),
                             entry[2].cast<std::vector<std::int64_t>>(), entry[3].cast<bool>()));
     }
-    const DecoderLimits limits{kv_type_named(kv_dtype), num_blocks, block_size, max_num_tokens,
-                               max_model_len};
     py::gil_scoped_release nogil;
-    auto backend = std::make_unique<cpu::CpuBackend>(
-        cpu::kernels(), cpu::CpuOptions{num_threads, float_activations, deterministic});
-    backend_ = backend.get();
+    std::unique_ptr<Backend> backend = backend_for(options, limits, map);
+    gpu_ = dynamic_cast<gpu::GpuBackend*>(backend.get());
+    if (gpu_) {
+      own_pool_ = std::make_unique<ThreadPool>(options.num_threads);
+      pool_ = own_pool_.get();
+    } else {
+      pool_ = &static_cast<cpu::CpuBackend&>(*backend).pool();
+    }
     decoder_ = std::make_unique<Decoder>(std::move(backend), spec, map, limits);
-    sampler_ = std::make_unique<Sampler>(backend_->kernels(), num_threads, spec.vocab_size);
+    sampler_ = std::make_unique<Sampler>(cpu::kernels(), options.num_threads, spec.vocab_size);
   }
 
   std::int64_t enqueue(const py::object& batch, const py::object& sampling) {
@@ -155,12 +184,22 @@ class NativeDecoder {
     check_handle(handle);
     const std::int64_t rows = decoder_->num_rows(), width = decoder_->spec().hidden_size;
     if (rows == 0) return py::array_t<float>(std::vector<py::ssize_t>{0, width});
-    return py::array_t<float>({rows, width}, decoder_->hidden(), self);
+    const float* data = nullptr;
+    {
+      py::gil_scoped_release nogil;
+      data = decoder_->hidden();
+    }
+    return py::array_t<float>({rows, width}, data, self);
   }
 
   const Decoder& decoder() const { return *decoder_; }
   std::int64_t max_num_seqs() const { return max_num_seqs_; }
-  int num_threads() const { return backend_->pool().num_threads(); }
+  int num_threads() const { return pool_->num_threads(); }
+  std::int64_t num_launches() const { return gpu_ ? gpu_->device().num_launches() : 0; }
+  std::int64_t num_replays() const { return gpu_ ? gpu_->graphs().num_replays() : 0; }
+  std::int64_t num_device_allocations() const {
+    return gpu_ ? gpu_->device().num_allocations() : 0;
+  }
 
  private:
   void check_handle(std::int64_t handle) const {
@@ -180,14 +219,16 @@ class NativeDecoder {
       top_ids_.resize(rows * kMaxLogprobs);
       top_logprobs_.resize(rows * kMaxLogprobs);
     }
-    sampler_->sample(&backend_->pool(), decoder_->logits(), decoder_->spec().vocab_size, sampling,
+    sampler_->sample(pool_, decoder_->logits(), decoder_->spec().vocab_size, sampling,
                      {token_ids_.data(), status_.data(), logprobs_.data(), top_ids_.data(),
                       top_logprobs_.data()});
   }
 
-  std::vector<py::buffer_info> memory_;  // before decoder_: destroyed after it
-  cpu::CpuBackend* backend_ = nullptr;   // owned by decoder_
+  std::vector<py::buffer_info> memory_;   // before decoder_: destroyed after it
+  std::unique_ptr<ThreadPool> own_pool_;  // the sampler's, where no backend has one
   std::unique_ptr<Decoder> decoder_;
+  ThreadPool* pool_ = nullptr;      // own_pool_ or the CPU backend's
+  gpu::GpuBackend* gpu_ = nullptr;  // owned by decoder_; null on the CPU
   std::unique_ptr<Sampler> sampler_;
   std::int64_t max_num_seqs_;
   std::int64_t last_handle_ = 0;
@@ -234,13 +275,23 @@ void bind_model(py::module_& m) {
     return [get](const NativeDecoder& d) { return static_cast<std::int64_t>(get(d)); };
   };
   using D = NativeDecoder;
-  py::class_<NativeDecoder>(m, "Decoder", "A model ready to run steps on the CPU.")
-      .def(py::init<const DecoderSpec&, const py::dict&, int, bool, bool, const std::string&,
-                    std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t>(),
+  py::class_<NativeDecoder>(m, "Decoder", "A model ready to run steps on one device.")
+      .def(py::init([](const DecoderSpec& spec, const py::dict& weights, int num_threads,
+                       bool float_activations, bool deterministic, const std::string& kv_dtype,
+                       std::int64_t num_blocks, std::int64_t block_size,
+                       std::int64_t max_num_tokens, std::int64_t max_num_seqs,
+                       std::int64_t max_model_len, std::optional<GpuChoice> gpu) {
+             return std::make_unique<NativeDecoder>(
+                 spec, weights,
+                 DecoderOptions{num_threads, float_activations, deterministic, max_num_seqs,
+                                std::move(gpu)},
+                 DecoderLimits{kv_type_named(kv_dtype), num_blocks, block_size, max_num_tokens,
+                               max_model_len});
+           }),
            py::arg("spec"), py::arg("weights"), py::kw_only(), py::arg("num_threads"),
            py::arg("float_activations"), py::arg("deterministic"), py::arg("kv_dtype"),
            py::arg("num_blocks"), py::arg("block_size"), py::arg("max_num_tokens"),
-           py::arg("max_num_seqs"), py::arg("max_model_len"))
+           py::arg("max_num_seqs"), py::arg("max_model_len"), py::arg("gpu") = py::none())
       .def("enqueue", &D::enqueue, py::arg("batch"), py::arg("sampling"))
       .def("collect",
            [](py::object self, std::int64_t h) { return self.cast<D&>().collect(h, self); })
@@ -264,6 +315,10 @@ void bind_model(py::module_& m) {
       .def_property_readonly("max_model_len",
                              count([](const D& d) { return d.decoder().limits().max_model_len; }))
       .def_property_readonly("num_threads", count([](const D& d) { return d.num_threads(); }))
+      .def_property_readonly("num_launches", count([](const D& d) { return d.num_launches(); }))
+      .def_property_readonly("num_replays", count([](const D& d) { return d.num_replays(); }))
+      .def_property_readonly("num_device_allocations",
+                             count([](const D& d) { return d.num_device_allocations(); }))
       .def_property_readonly("weight_bytes",
                              count([](const D& d) { return d.decoder().weight_bytes(); }))
       .def_property_readonly("kv_bytes", count([](const D& d) { return d.decoder().kv().bytes(); }))

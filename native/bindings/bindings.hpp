@@ -12,6 +12,7 @@ void bind_gemm(pybind11::module_& cpu);
 void bind_sample(pybind11::module_& m);
 void bind_ops(pybind11::module_& cpu);
 void bind_attention(pybind11::module_& cpu);
+void bind_gpu(pybind11::module_& m);
 void bind_model(pybind11::module_& m);
 
 }  // namespace rocmforge::bindings

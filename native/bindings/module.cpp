@@ -13,5 +13,7 @@ PYBIND11_MODULE(_native, m) {
   bind_sample(cpu);
   bind_ops(cpu);
   bind_attention(cpu);
+  py::module_ gpu = m.def_submodule("gpu", "GPU runtimes and what they are made of.");
+  bind_gpu(gpu);
   bind_model(m);
 }

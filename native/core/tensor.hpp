@@ -21,4 +21,8 @@ struct Tensor {
   std::int64_t bytes() const { return num_matrices * matrix_bytes(); }
 };
 
+// Gives back the pages that lie wholly within a tensor of a mapped file; they are read again if
+// somebody looks.
+void release_pages(const Tensor& t);
+
 }  // namespace rocmforge

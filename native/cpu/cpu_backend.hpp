@@ -31,6 +31,7 @@ class CpuBackend final : public Backend {
   LinearPtr prepare(std::span<const Tensor> parts, WeightUse use) override;
   KvCachePtr create_kv_cache(const DecoderSpec& spec, KvType type, std::int64_t num_blocks,
                              std::int64_t block_size) override;
+  float* to_host(Storage& storage, std::int64_t) override { return storage.floats(); }
 
   void begin_step(Step& s) override;
   void embed(Step& s, const LinearWeights& table) override;

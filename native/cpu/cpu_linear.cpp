@@ -1,8 +1,5 @@
 #include "cpu/cpu_linear.hpp"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -32,17 +29,6 @@ constexpr std::int64_t kMostRowWork = std::int64_t{1} << 27;
 std::int64_t row_grain(std::int64_t rows, std::int64_t work, int threads) {
   const std::int64_t most = std::clamp<std::int64_t>(kMostRowWork / work / 8 * 8, 8, 128);
   return std::clamp<std::int64_t>(rows / (std::int64_t{8} * threads) / 8 * 8, 8, most);
-}
-
-// Gives back the pages that lie wholly within a tensor of a mapped file; they are read again if
-// somebody looks.
-void release(const Tensor& w) {
-  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<std::uintptr_t>(w.data);
-  const std::uintptr_t first = (begin + page - 1) / page * page;
-  const std::uintptr_t last = (begin + static_cast<std::uintptr_t>(w.bytes())) / page * page;
-  // Advice only: failure is no error.
-  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 }
 
 }  // namespace
@@ -94,7 +80,7 @@ LinearPtr CpuLinear::prepare(std::span<const Tensor> tensors, WeightUse use) {
                                std::min(kPanelRows, part.w.rows - row));
       }
     });
-    if (part.w.mapped) release(part.w);
+    if (part.w.mapped) release_pages(part.w);
   }
   return weights;
 }

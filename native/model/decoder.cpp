@@ -125,29 +125,37 @@ void Decoder::forward(const Batch& batch) {
     head_capacity_ = rows;
   }
   num_rows_ = rows;
-  has_logits_ = false;
+  host_logits_ = nullptr;
   if (batch.num_tokens() == 0) return;
 
   Backend& be = *backend_;
   Step s{spec_, batch, activations_, *kv_};
   be.begin_step(s);
-  be.embed(s, *embedding_);
+  be.run(s, [&] {
+    s.layer = 0;
+    be.embed(s, *embedding_);
+    end_stage();
+    for (const LayerWeights& w : layers_) {
+      be.qkv(s, w);
+      end_stage();
+      be.attend(s, w);
+      end_stage();
+      be.attn_output(s, w);
+      end_stage();
+      be.gate_up(s, w);
+      end_stage();
+      be.down(s, w);
+      end_stage();
+      ++s.layer;
+    }
+    if (rows > 0) be.head(s, *output_norm_);
+  });
   end_stage();
-  for (const LayerWeights& w : layers_) {
-    be.qkv(s, w);
-    end_stage();
-    be.attend(s, w);
-    end_stage();
-    be.attn_output(s, w);
-    end_stage();
-    be.gate_up(s, w);
-    end_stage();
-    be.down(s, w);
-    end_stage();
-    ++s.layer;
-  }
-  if (rows > 0) be.head(s, *output_norm_);
-  end_stage();
+}
+
+const float* Decoder::hidden() {
+  check(num_rows_ > 0, ErrorCode::kInvalidArgument, "the last step has no rows of hidden states");
+  return backend_->to_host(*activations_.head_normed, num_rows_ * spec_.hidden_size);
 }
 
 float* Decoder::logits() {
@@ -156,12 +164,12 @@ float* Decoder::logits() {
     activations_.logits = allocate_floats(num_rows_ * spec_.vocab_size);
     logits_capacity_ = num_rows_;
   }
-  if (!has_logits_) {
+  if (!host_logits_) {
     backend_->output(activations_, num_rows_, output_ ? *output_ : *embedding_);
+    host_logits_ = backend_->to_host(*activations_.logits, num_rows_ * spec_.vocab_size);
     end_stage();
-    has_logits_ = true;
   }
-  return activations_.logits->floats();
+  return host_logits_;
 }
 
 }  // namespace rocmforge

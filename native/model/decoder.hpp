@@ -36,7 +36,7 @@ class Decoder {
   // Checks every index of the batch first: an Error(kInvalidArgument) leaves all state as it was.
   void forward(const Batch& batch);
   // [R, hidden] of the last step.
-  const float* hidden() const { return activations_.head_normed->floats(); }
+  const float* hidden();
   // [R, vocab] of the last step, computed when first asked for; the caller may overwrite them.
   float* logits();
   std::int64_t num_rows() const { return num_rows_; }  // R of the last step
@@ -72,7 +72,7 @@ class Decoder {
   // grow to what has been asked for instead of holding max_num_tokens rows from the start.
   std::int64_t head_capacity_ = 0, logits_capacity_ = 0;  // rows
   std::int64_t num_rows_ = 0;
-  bool has_logits_ = false;
+  float* host_logits_ = nullptr;  // of the last step, once asked for
   std::atomic<std::uint64_t> num_stages_{0};
   std::int64_t weight_bytes_ = 0;
   std::int64_t activation_bytes_ = 0;

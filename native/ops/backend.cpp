@@ -3,6 +3,8 @@
 
 namespace rocmforge {
 
+void Backend::run(Step&, const std::function<void()>& stages) { stages(); }
+
 PreparedActivation Backend::prepare_normed(float* normed, const float* x, const Storage& weight,
                                            std::int64_t rows, std::int64_t n, float eps,
                                            const LinearWeights& user) {

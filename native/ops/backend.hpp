@@ -1,11 +1,12 @@
 // What a device must provide to run a model, cut where fusion happens: embed, five stages a
 // layer, head and output. Every stage has a default body made of the primitives below it
 // (backend.cpp), which is what a new device or architecture starts from and what a fused version is
-// tested against. Calls are made in order by one thread; results are on the host after head()
-// returns on a device that finishes inside the call.
+// tested against. Calls are made in order by one thread; a device may still be at work when they
+// return, and to_host() waits for what it brings.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -134,12 +135,18 @@ class Backend {
   virtual LinearPtr prepare(std::span<const Tensor> parts, WeightUse use) = 0;
   virtual KvCachePtr create_kv_cache(const DecoderSpec& spec, KvType type, std::int64_t num_blocks,
                                      std::int64_t block_size) = 0;
+  // The first `count` floats of what this backend allocated, for the host to read and to write
+  // over, until the next call for it or the next step.
+  virtual float* to_host(Storage& storage, std::int64_t count) = 0;
 
   // A number that grows as a stage proceeds, if the backend can tell. For any thread.
   virtual std::uint64_t progress() const noexcept { return 0; }
 
   // --- one step
   virtual void begin_step(Step& s) = 0;  // whatever depends on the batch alone, such as rope angles
+  // Makes the calls of a step from embed() to head(), which `stages` does and may do again with the
+  // same result; a device that has recorded them replays the record instead.
+  virtual void run(Step& s, const std::function<void()>& stages);
   virtual void embed(Step& s, const LinearWeights& table) = 0;  // hidden = table[token_ids]
   virtual void qkv(Step& s, const LayerWeights& w);     // norm, projections, bias, norms, rope, KV
   virtual void attend(Step& s, const LayerWeights& w);  // attended = attention(q, cache)

@@ -1,0 +1,28 @@
+// The KV cache on a GPU: per layer, the blocks one behind the other, each as args.hpp's KvLayout.
+#pragma once
+
+#include <cstddef>
+
+#include "gpu/arena.hpp"
+#include "include/args.hpp"
+#include "ops/backend.hpp"
+
+namespace rocmforge::gpu {
+
+class GpuKvCache final : public KvCache {
+ public:
+  // Throws Error(kInvalidArgument) for sizes that cannot be and Error(kOutOfMemory).
+  GpuKvCache(Arena& arena, const DecoderSpec& spec, KvType type, std::int64_t num_blocks,
+             std::int64_t block_size);
+  ~GpuKvCache() override;
+
+  const KvLayout& layout() const { return layout_; }
+  void* layer(int i) const { return memory_ + i * num_blocks_ * layout_.bytes; }
+
+ private:
+  Arena& arena_;
+  KvLayout layout_;
+  std::byte* memory_ = nullptr;
+};
+
+}  // namespace rocmforge::gpu

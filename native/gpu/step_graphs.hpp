@@ -1,0 +1,53 @@
+// Recorded steps. A step of single tokens whose launches are those of an earlier one is recorded
+// once and replayed from then on, which saves the launches; what differs between them is in device
+// memory (StepParameters). Before a record is used its result is compared with that of launching
+// one by one: some versions of ROCm have replayed stale pointers. A difference ends recording for
+// good.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "gpu/device.hpp"
+
+namespace rocmforge::gpu {
+
+// All that the launches of a step depend on.
+struct StepShape {
+  std::int64_t num_tokens, num_rows, max_blocks, splits;
+  auto operator<=>(const StepShape&) const = default;
+};
+
+class StepGraphs {
+ public:
+  explicit StepGraphs(Device& device) : device_(device) {}
+  ~StepGraphs();
+  StepGraphs(const StepGraphs&) = delete;
+  StepGraphs& operator=(const StepGraphs&) = delete;
+
+  // Replays the step, or launches it with `stages` and, when its shape came before, records it.
+  // `result` brings what the step computed to the host.
+  void run(const StepShape& shape, const std::function<void()>& stages,
+           const std::function<std::vector<float>()>& result);
+  // Memory that recorded launches point at has moved: records are made again.
+  void forget();
+
+  std::int64_t num_replays() const { return num_replays_; }
+  const std::string& problem() const { return problem_; }  // why nothing is recorded; or empty
+
+ private:
+  void record(Graph& graph, const std::function<void()>& stages,
+              const std::function<std::vector<float>()>& result);
+  void replay(Graph graph);
+
+  Device& device_;
+  std::map<StepShape, Graph> records_;  // null for a shape that was met once
+  std::int64_t num_replays_ = 0;
+  std::string problem_;
+};
+
+}  // namespace rocmforge::gpu
