@@ -26,7 +26,7 @@ from rocmforge.errors import (
 
 ROCMFORGE = [sys.executable, "-m", "rocmforge"]
 LOADING = ["generate", "chat", "bench", "perplexity", "serve"]
-EXPECTED_COMMANDS = [*LOADING, "info", "check", "tokenize", "devices"]
+EXPECTED_COMMANDS = [*LOADING, "info", "check", "tokenize", "devices", "doctor"]
 
 
 def test_every_command_of_the_interface_is_there() -> None:

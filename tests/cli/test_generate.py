@@ -156,11 +156,21 @@ def test_every_loading_option_reaches_the_model(run: Any, monkeypatch: pytest.Mo
 def test_a_value_that_cannot_work_is_named_with_exit_code_2(
     run: Any, tiny_model: Path, arguments: list[str], reason: str
 ) -> None:
-    ran = run("generate", "there is the other one", "--model", tiny_model, *arguments)
+    load = ("--model", tiny_model, "--device", "cpu")
+    ran = run("generate", "there is the other one", *load, *arguments)
     assert ran.exit_code == 2
     assert ran.out == ""
     assert len(ran.err.splitlines()) == 1
     assert reason in ran.err
+
+
+def test_a_fallback_to_the_cpu_is_one_line_on_stderr(run: Any, tiny_model: Path) -> None:
+    ran = run("generate", "x", "--model", tiny_model, "--max-tokens", "1", "--json")
+    if ran.json["device"] != "cpu":
+        pytest.skip("this machine has a usable GPU")
+    (line,) = ran.err.splitlines()
+    assert line.startswith("runs on the CPU: no usable GPU (")
+    assert run("generate", "x", "--model", tiny_model, "--device", "cpu", "--json").err == ""
 
 
 @pytest.mark.parametrize(
@@ -178,7 +188,7 @@ ROCMFORGE = [sys.executable, "-m", "rocmforge"]
 
 
 def start(*arguments: str, program: Sequence[str] = ROCMFORGE) -> subprocess.Popen[str]:
-    command = [*program, "generate", PROMPT, *arguments]
+    command = [*program, "generate", PROMPT, "--device", "cpu", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -16,8 +16,15 @@ def test_the_cpu_comes_first_with_what_it_has() -> None:
     assert cpu.isa in cpu.description
 
 
-def test_a_gpu_is_not_claimed() -> None:
-    (gpu,) = [device for device in devices() if device.name == "gpu"]
-    assert not gpu.available
-    assert gpu.description == "not available: this build has no GPU kernels"
-    assert gpu.threads is gpu.memory_bytes is gpu.isa is None
+def test_what_is_not_available_says_why() -> None:
+    for device in devices():
+        assert device.available == ("not available: " not in device.description)
+        assert device.available or device.name.partition(":")[0] in {"hip", "cuda"}
+
+
+def test_both_emulated_gpus_are_listed_last() -> None:
+    found = devices()
+    emulated = [device for device in found if device.name.startswith("host:")]
+    assert emulated == found[-len(emulated) :]
+    assert [(gpu.name, gpu.wave_size) for gpu in emulated[:2]] == [("host:0", 32), ("host:1", 64)]
+    assert all(gpu.available and "never chosen by itself" in gpu.description for gpu in emulated)

@@ -32,7 +32,7 @@ def step_of(ids: Sequence[int], block_size: int = 16) -> SimpleNamespace:
 def teacher_forced(
     path: Path, ids: Sequence[int], *, step_sizes: Sequence[int] | None = None, **options: Any
 ) -> np.ndarray:
-    """Returns float32 logits (len(ids), vocab) of a model on the CPU.
+    """Returns float32 logits (len(ids), vocab) of a model, on the CPU unless `device` says otherwise.
 
     The tokens go in one step, or in steps of the given sizes; the blocks of the cache are
     taken in a scattered order, so that a wrong block table cannot go unseen.
@@ -40,8 +40,8 @@ def teacher_forced(
     ids = np.asarray(ids, np.int32)
     step_sizes = step_sizes or [len(ids)]
     block_size = options.setdefault("block_size", 16)
-    chosen = {"threads": 1, "max_num_seqs": 2, "max_num_tokens": max(step_sizes), **options}
-    decoder = load_model(path, LoadOptions(device="cpu", **chosen)).decoder
+    usual = {"device": "cpu", "threads": 1, "max_num_seqs": 2, "max_num_tokens": max(step_sizes)}
+    decoder = load_model(path, LoadOptions(**(usual | options))).decoder
     num_blocks = -(-len(ids) // block_size)
     blocks = np.random.default_rng(0).permutation(num_blocks).astype(np.int32)
     rows = []

@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from rocmforge.cli import bench, chat, check, devices, generate, info, perplexity, serve, tokenize
+from rocmforge.cli import (
+    bench,
+    chat,
+    check,
+    devices,
+    doctor,
+    generate,
+    info,
+    perplexity,
+    serve,
+    tokenize,
+)
 from rocmforge.cli.command import CarriedError, command
 from rocmforge.cli.failures import EXIT_USAGE, one_line
 from rocmforge.cli.terminal import note
@@ -23,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "bench": bench.bench,
     "perplexity": perplexity.perplexity,
     "devices": devices.devices,
+    "doctor": doctor.doctor,
 }
 
 # typer carries its own copy of click or uses the package, by version; its errors tell which.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from rocmforge.cli.command import JsonOption
+from rocmforge.cli.failures import one_line
 from rocmforge.cli.terminal import write, write_json
 
 
@@ -17,4 +18,4 @@ def devices(json_output: JsonOption = False) -> None:
         write_json({"devices": [dataclasses.asdict(device) for device in found]})
         return
     for device in found:
-        write(f"{device.name}: {device.description}\n")
+        write(f"{device.name}: {one_line(device.description)}\n")

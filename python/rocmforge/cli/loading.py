@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rocmforge.cli.command import ModelOptions
-from rocmforge.cli.terminal import progress
+from rocmforge.cli.failures import one_line
+from rocmforge.cli.terminal import note, progress
 
 if TYPE_CHECKING:
     from rocmforge import LLM
@@ -31,6 +32,8 @@ def opened(options: ModelOptions) -> Iterator[LLM]:
             memory_fraction=options.memory_fraction,
             deterministic=options.deterministic,
         )
+    if options.device == "auto" and llm.device == "cpu":
+        note(one_line(f"runs on the CPU: {llm.placement()[0][2]}"))
     with llm:
         yield llm
 

@@ -45,7 +45,9 @@ class Session:
         self.tokenizer = tokenizer
         self.name = name
         self.placement = [(placed.part, placed.device, placed.reason) for placed in placement]
-        self.device = "+".join(dict.fromkeys(placed.device for placed in placement))
+        # Where layers run; drawing tokens on the host makes no model a hybrid one.
+        layers = [placed.device for placed in placement if placed.part != "sampling"]
+        self.device = "+".join(dict.fromkeys(layers))
         self.load_s = load_s
         self.max_model_len = decoder.max_model_len
         self.vocab_size = decoder.vocab_size

@@ -23,18 +23,28 @@ class CacheSize:
     nbytes: int
 
 
-def fit_cache(config: ModelConfig, options: LoadOptions, available: int | None = None) -> CacheSize:
+def fit_cache(
+    config: ModelConfig,
+    options: LoadOptions,
+    available: int | None = None,
+    budget: int | None = None,
+) -> CacheSize:
     """Room for `max_num_seqs` sequences of full length, or as much of it as memory allows.
 
     A context length that nobody asked for shrinks to what fits; one that was asked for and does
-    not fit is an OutOfMemoryError that names both sizes. `available` is in bytes.
+    not fit is an OutOfMemoryError that names both sizes. `available` bytes are free on the host;
+    `budget` bytes may be used on a device that has memory of its own.
     """
     _check(options)
     block_size = options.block_size
     row_bytes = _row_bytes(config.head_dim, options) + _row_bytes(config.value_dim, options)
     block_bytes = config.num_layers * config.num_kv_heads * row_bytes * block_size
-    fraction = options.memory_fraction or DEFAULT_MEMORY_FRACTION
-    budget = int((available_memory() if available is None else available) * fraction)
+    if budget is None:
+        fraction = options.memory_fraction or DEFAULT_MEMORY_FRACTION
+        budget = int((available_memory() if available is None else available) * fraction)
+        share = f"memory_fraction {fraction:g} of what is free"
+    else:
+        share = "what weights and buffers leave of the device's memory"
     affordable = min(budget // block_bytes, _MAX_SLOTS // block_size)
 
     wanted_len = options.max_model_len or config.context_length
@@ -49,7 +59,7 @@ def fit_cache(config: ModelConfig, options: LoadOptions, available: int | None =
         if options.max_model_len is not None or affordable < 1:
             msg = (
                 f"a sequence of {wanted_len} tokens needs {needed * block_bytes} bytes of KV "
-                f"cache; {budget} may be used (memory_fraction {fraction:g} of what is free)"
+                f"cache; {budget} may be used ({share})"
             )
             raise OutOfMemoryError(msg)
         wanted_len = affordable * block_size

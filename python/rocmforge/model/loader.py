@@ -17,10 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rocmforge import _native
-from rocmforge.errors import InvalidArgumentError, UnsupportedError
+from rocmforge.errors import InvalidArgumentError
 from rocmforge.gguf import GGUFFile
 from rocmforge.model.cache_size import CacheSize, fit_cache
 from rocmforge.model.config import ModelConfig
+from rocmforge.model.device_choice import DeviceChoice, choose_device
+from rocmforge.model.gpu_memory import gpu_cache_budget, gpu_memory_share
 from rocmforge.model.host import default_threads
 from rocmforge.model.options import LoadOptions
 from rocmforge.model.rope import rope_frequencies
@@ -60,12 +62,11 @@ def load_model(
 ) -> LoadedModel:
     """Loads a GGUF model, the embedded one for None.
 
-    Raises InvalidArgumentError for an option out of range, UnsupportedError for a device this
-    build lacks, OutOfMemoryError if not even one sequence fits, and what opening a file raises.
+    Raises InvalidArgumentError for an option out of range, UnsupportedError for a device that
+    cannot be used, OutOfMemoryError if not even one sequence fits, and what opening a file raises.
     """
     start = time.perf_counter()
     options = options or LoadOptions()
-    _check_device(options)
     threads = _checked_threads(options.threads)
     if options.activations not in ("auto", "float"):
         msg = f"activations is {options.activations!r}; it can be 'auto' or 'float'"
@@ -74,12 +75,14 @@ def load_model(
     with GGUFFile.open(embedded_model() if path is None else path) as file:
         config = ModelConfig.from_gguf(file)
         check_tensors(file, config)
-        cache = fit_cache(config, options)
-        weights = {
-            spec.name: _weight(file, spec)
-            for spec in expected_tensors(config)
-            if spec.name in file.tensors
-        }
+        choice = choose_device(options, config.num_layers)
+        specs = [spec for spec in expected_tensors(config) if spec.name in file.tensors]
+        budget = None
+        if choice.gpu is not None:
+            weight_bytes = sum(file.tensors[spec.name].nbytes for spec in specs)
+            budget = gpu_cache_budget(config, options, choice.gpu, weight_bytes)
+        cache = fit_cache(config, options, budget=budget)
+        weights = {spec.name: _weight(file, spec) for spec in specs}
         decoder = _native.Decoder(
             decoder_spec(config, rope_frequencies(file, config.rope)),
             weights,
@@ -92,6 +95,7 @@ def load_model(
             max_num_tokens=options.max_num_tokens,
             max_num_seqs=options.max_num_seqs,
             max_model_len=cache.max_model_len,
+            gpu=_native_choice(choice, options),
         )
     return LoadedModel(
         path=file.path,
@@ -99,16 +103,32 @@ def load_model(
         config=config,
         decoder=decoder,
         cache=cache,
-        placement=plan_placement(config, options),
+        placement=_placement(config, choice),
         load_s=time.perf_counter() - start,
     )
 
 
 def plan_placement(config: ModelConfig, options: LoadOptions) -> tuple[Placement, ...]:
-    """Where a model would run. Raises UnsupportedError for a device this build lacks."""
-    reason = _check_device(options)
-    parts = ["embedding", *(f"layer {i}" for i in range(config.num_layers)), "output", "sampling"]
-    return tuple(Placement(part, "cpu", reason) for part in parts)
+    """Where a model would run. Raises what choose_device() does."""
+    return _placement(config, choose_device(options, config.num_layers))
+
+
+def _placement(config: ModelConfig, choice: DeviceChoice) -> tuple[Placement, ...]:
+    parts = ["embedding", *(f"layer {i}" for i in range(config.num_layers)), "output"]
+    placed = [Placement(part, choice.name, choice.reason) for part in parts]
+    if choice.gpu is None:
+        return (*placed, Placement("sampling", "cpu", choice.reason))
+    return (*placed, Placement("sampling", "cpu", "draws are made on the host"))
+
+
+def _native_choice(
+    choice: DeviceChoice, options: LoadOptions
+) -> tuple[str, int, str, float] | None:
+    gpu = choice.gpu
+    if gpu is None:
+        return None
+    code = "" if gpu.code_object is None else str(gpu.code_object)
+    return gpu.driver, gpu.ordinal, code, gpu_memory_share(gpu, options)
 
 
 def decoder_spec(config: ModelConfig, inv_freq: npt.NDArray[np.float32]) -> _native.DecoderSpec:
@@ -150,21 +170,6 @@ def _weight(
     if not aligned:  # a file with general.alignment below 4: float rows need more
         data = data.copy()
     return data, tensor.type.name, (matrices, rows, columns), aligned
-
-
-def _check_device(options: LoadOptions) -> str:
-    """Returns why the model runs on the CPU; raises if the caller wants something else."""
-    kind, _, index = options.device.partition(":")
-    if kind not in {"auto", "cpu", "gpu", "hip", "cuda", "host"} or (index and not index.isdigit()):
-        msg = f"device is {options.device!r}; it can be auto, cpu, gpu, hip:N, cuda:N or host:N"
-        raise InvalidArgumentError(msg)
-    wants_gpu = kind not in {"auto", "cpu"} or options.require_gpu or bool(options.gpu_layers)
-    if wants_gpu:
-        asked = "require_gpu" if options.require_gpu else f"device {options.device}"
-        asked = f"gpu_layers={options.gpu_layers}" if options.gpu_layers else asked
-        msg = f"{asked}: this build has no GPU kernels; it runs on: cpu"
-        raise UnsupportedError(msg)
-    return "asked for" if kind == "cpu" else "this build has no GPU kernels"
 
 
 def _checked_threads(threads: int | None) -> int:

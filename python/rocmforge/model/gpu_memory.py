@@ -1,0 +1,57 @@
+"""How the memory of a GPU is shared out between weights, the step's buffers and the KV cache."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rocmforge.errors import OutOfMemoryError
+from rocmforge.model.config import ModelConfig
+from rocmforge.model.gpu_devices import GpuDevice
+from rocmforge.model.options import LoadOptions
+
+_PAGE: Final = 4096
+# Chunks of arenas that are not full, staging, step parameters.
+_OVERHEAD: Final = 96 << 20
+_ATTENTION_SPLITS: Final = 8  # parts of a sequence that attention computes side by side, at most
+
+
+def gpu_memory_share(gpu: GpuDevice, options: LoadOptions) -> float:
+    """Of the device memory that is free, what this model may take."""
+    return options.memory_fraction or gpu.memory_share
+
+
+def gpu_cache_budget(
+    config: ModelConfig, options: LoadOptions, gpu: GpuDevice, weight_bytes: int
+) -> int:
+    """Bytes that are left for the KV cache.
+
+    Raises OutOfMemoryError, with every size, if weights and buffers alone are too much.
+    """
+    free = gpu.memory_bytes or 0
+    limit = int(free * gpu_memory_share(gpu, options))
+    buffers = step_bytes(config, options)
+    left = limit - weight_bytes - buffers
+    if left <= 0:
+        msg = (
+            f"{gpu.name} has {free} bytes free, of which {limit} may be used; the weights need "
+            f"{weight_bytes} and the buffers of a step {buffers}"
+        )
+        raise OutOfMemoryError(msg)
+    return left
+
+
+def step_bytes(config: ModelConfig, options: LoadOptions) -> int:
+    """At least what the buffers of a step take, overhead included."""
+    used = max(config.num_experts_used, 1)
+    ffn = config.expert_ffn_size if config.num_experts else config.ffn_size
+    q = config.num_heads * config.head_dim
+    kv = config.num_kv_heads * (config.head_dim + config.value_dim)
+    values = config.num_heads * config.value_dim
+    widest = max(config.hidden_size, values, ffn)
+    floats = 2 * config.hidden_size + q + kv + values + config.num_experts + config.head_dim
+    floats += used * (3 * ffn + config.hidden_size + widest // 2)  # quantized: 10 bits a value
+    tokens, seqs = options.max_num_tokens, options.max_num_seqs
+    split = tokens if options.deterministic else seqs
+    partial = split * config.num_heads * _ATTENTION_SPLITS * (config.value_dim + 2)
+    logits = seqs * (config.vocab_size + config.hidden_size)
+    return 4 * (tokens * floats + partial + logits) + 64 * _PAGE + _OVERHEAD
