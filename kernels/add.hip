@@ -29,8 +29,8 @@ RF_DEVICE void add_bias(const AddArgs& a) {
 }  // namespace
 
 RF_KERNEL_WAVES(add, AddArgs, add)
-RF_EXPECT(add, 32, load16)
+RF_EXPECT("add", 32, load16)
 RF_KERNEL_WAVES(add_bias, AddArgs, add_bias)
-RF_EXPECT(add_bias, 32, load16)
+RF_EXPECT("add_bias", 32, load16)
 
 }  // namespace rocmforge::gpu

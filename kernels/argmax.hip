@@ -32,6 +32,6 @@ RF_DEVICE void argmax(const ArgmaxArgs& a) {
 }  // namespace
 
 RF_KERNEL_WAVES(argmax, ArgmaxArgs, argmax)
-RF_EXPECT(argmax, 32)
+RF_EXPECT("argmax", 32)
 
 }  // namespace rocmforge::gpu

@@ -30,6 +30,6 @@ RF_DEVICE void attend_combine(const AttendArgs& a) {
 }  // namespace
 
 RF_KERNEL_WAVES(attend_combine, AttendArgs, attend_combine)
-RF_EXPECT(attend_combine, 48)
+RF_EXPECT("attend_combine", 48)
 
 }  // namespace rocmforge::gpu

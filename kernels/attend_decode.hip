@@ -158,6 +158,6 @@ RF_ATTEND_DECODE(f32, KvF32)
 RF_ATTEND_DECODE(f16, KvF16)
 RF_ATTEND_DECODE(bf16, KvBf16)
 RF_ATTEND_DECODE(q8_0, KvQ8)
-RF_EXPECT(attend_decode, 128)
+RF_EXPECT("attend_decode_*", 128)
 
 }  // namespace rocmforge::gpu

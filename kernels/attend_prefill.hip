@@ -157,6 +157,6 @@ RF_ATTEND_PREFILL(f32, KvF32)
 RF_ATTEND_PREFILL(f16, KvF16)
 RF_ATTEND_PREFILL(bf16, KvBf16)
 RF_ATTEND_PREFILL(q8_0, KvQ8)
-RF_EXPECT(attend_prefill, 128)
+RF_EXPECT("attend_prefill_*", 128)
 
 }  // namespace rocmforge::gpu

@@ -24,6 +24,6 @@ RF_DEVICE void combine(const CombineArgs& a) {
 }  // namespace
 
 RF_KERNEL_WAVES(combine, CombineArgs, combine)
-RF_EXPECT(combine, 48, load16)
+RF_EXPECT("combine", 48, load16)
 
 }  // namespace rocmforge::gpu

@@ -23,6 +23,6 @@ RF_DEVICE void embed(const EmbedArgs& a) {
   RF_KERNEL_VARIANT(embed, name, EmbedArgs, embed, quant::Block)
 #include "quant/formats.def"
 #undef RF_FORMAT
-RF_EXPECT(embed, 64)
+RF_EXPECT("embed_*", 64)
 
 }  // namespace rocmforge::gpu

@@ -17,6 +17,6 @@ RF_DEVICE void gather_rows(const GatherRowsArgs& a) {
 }  // namespace
 
 RF_KERNEL_WAVES(gather_rows, GatherRowsArgs, gather_rows)
-RF_EXPECT(gather_rows, 32, load16)
+RF_EXPECT("gather_rows", 32, load16)
 
 }  // namespace rocmforge::gpu

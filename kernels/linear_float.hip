@@ -32,8 +32,8 @@ RF_DEVICE void decode_run(float* w, const void* row, int i, bool aligned) {
 template <int kWave, class Block, int kColumns>
 RF_DEVICE void linear_float(const LinearArgs& a) {
   constexpr int kCount = kRun<Block>;
+  if (!LinearRow<kWave, kColumns>::exists(a)) return;
   const LinearRow<kWave, kColumns> row(a);
-  if (!row.any) return;
   const bool aligned = a.row_bytes % 16 == 0;
   float sums[kColumns] = {};
   for (int i = thread_index() % kWave * kCount; i < a.k; i += kWave * kCount) {
@@ -69,6 +69,7 @@ RF_DEVICE void linear_float(const LinearArgs& a) {
   RF_LINEAR_FLOAT(name, Block, 8)
 #include "quant/formats.def"
 #undef RF_FORMAT
-RF_EXPECT(linear_float, 128, load16)
+RF_EXPECT("linear_float_*_c1", 96, load16)
+RF_EXPECT("linear_float_*", 128, load16)
 
 }  // namespace rocmforge::gpu

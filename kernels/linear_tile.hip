@@ -101,6 +101,6 @@ RF_DEVICE void linear_tile(const LinearTileArgs& a) {
   RF_KERNEL_VARIANT(linear_tile, name, LinearTileArgs, linear_tile, quant::Block)
 #include "quant/formats.def"
 #undef RF_FORMAT
-RF_EXPECT(linear_tile, 128)
+RF_EXPECT("linear_tile_*", 128)
 
 }  // namespace rocmforge::gpu

@@ -18,6 +18,6 @@ RF_DEVICE void quantize(const QuantizeArgs& a) {
 }  // namespace
 
 RF_KERNEL_WAVES(quantize, QuantizeArgs, quantize)
-RF_EXPECT(quantize, 32, load16)
+RF_EXPECT("quantize", 32, load16)
 
 }  // namespace rocmforge::gpu

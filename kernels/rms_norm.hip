@@ -64,8 +64,8 @@ RF_DEVICE void rms_norm_q8(const RmsNormArgs& a) {
 }  // namespace
 
 RF_KERNEL_WAVES(rms_norm, RmsNormArgs, rms_norm)
-RF_EXPECT(rms_norm, 64, load16)
+RF_EXPECT("rms_norm", 64, load16)
 RF_KERNEL_WAVES(rms_norm_q8, RmsNormArgs, rms_norm_q8)
-RF_EXPECT(rms_norm_q8, 64, load16)
+RF_EXPECT("rms_norm_q8", 64, load16)
 
 }  // namespace rocmforge::gpu

@@ -22,6 +22,6 @@ RF_DEVICE void rms_norm_heads(const RmsNormHeadsArgs& a) {
 }  // namespace
 
 RF_KERNEL_WAVES(rms_norm_heads, RmsNormHeadsArgs, rms_norm_heads)
-RF_EXPECT(rms_norm_heads, 32)
+RF_EXPECT("rms_norm_heads", 32)
 
 }  // namespace rocmforge::gpu

@@ -23,6 +23,6 @@ RF_DEVICE void rope(const RopeArgs& a) {
 }  // namespace
 
 RF_KERNEL_WAVES(rope, RopeArgs, rope)
-RF_EXPECT(rope, 32)
+RF_EXPECT("rope", 32)
 
 }  // namespace rocmforge::gpu

@@ -17,8 +17,8 @@ RF_DEVICE CosSin cos_sin(double angle) {
   const double r = fma(-quarters, kQuarterRest, fma(-quarters, kQuarter, angle));
   const double r2 = r * r;
   double sin = 1.0, cos = 1.0;  // Horner: 1 - r2 / (n (n + 1)) * (...)
-  for (int n = 16; n >= 2; n -= 2) sin = fma(-r2 / (n * (n + 1)), sin, 1.0);
-  for (int n = 15; n >= 1; n -= 2) cos = fma(-r2 / (n * (n + 1)), cos, 1.0);
+  for (int n = 16; n >= 2; n -= 2) sin = fma(r2 * (-1.0 / (n * (n + 1))), sin, 1.0);
+  for (int n = 15; n >= 1; n -= 2) cos = fma(r2 * (-1.0 / (n * (n + 1))), cos, 1.0);
   sin *= r;
   switch (static_cast<std::int64_t>(quarters) & 3) {
     case 0:
@@ -45,6 +45,6 @@ RF_DEVICE void rope_angles(const RopeAnglesArgs& a) {
 }  // namespace
 
 RF_KERNEL_WAVES(rope_angles, RopeAnglesArgs, rope_angles)
-RF_EXPECT(rope_angles, 48)
+RF_EXPECT("rope_angles", 48)
 
 }  // namespace rocmforge::gpu

@@ -66,6 +66,6 @@ RF_DEVICE void route(const RouteArgs& a) {
 }  // namespace
 
 RF_KERNEL_WAVES(route, RouteArgs, route)
-RF_EXPECT(route, 48)
+RF_EXPECT("route", 48)
 
 }  // namespace rocmforge::gpu

@@ -40,8 +40,8 @@ RF_DEVICE void silu_mul_q8(const SiluMulArgs& a) {
 }  // namespace
 
 RF_KERNEL_WAVES(silu_mul, SiluMulArgs, silu_mul)
-RF_EXPECT(silu_mul, 48, load16)
+RF_EXPECT("silu_mul", 48, load16)
 RF_KERNEL_WAVES(silu_mul_q8, SiluMulArgs, silu_mul_q8)
-RF_EXPECT(silu_mul_q8, 48, load16)
+RF_EXPECT("silu_mul_q8", 48, load16)
 
 }  // namespace rocmforge::gpu

@@ -37,6 +37,6 @@ RF_DEVICE void sort_slots(const SortSlotsArgs& a) {
 }  // namespace
 
 RF_KERNEL_WAVES(sort_slots, SortSlotsArgs, sort_slots)
-RF_EXPECT(sort_slots, 48)
+RF_EXPECT("sort_slots", 48)
 
 }  // namespace rocmforge::gpu

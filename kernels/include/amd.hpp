@@ -112,6 +112,23 @@ RF_DEVICE float half_to_float(std::uint16_t h) {
   return static_cast<float>(__builtin_bit_cast(_Float16, h));
 }
 
+// For a value that is the same in all lanes of a wave: keeps it, and addresses made of it, in
+// scalar registers.
+RF_DEVICE int uniform(int v) { return __builtin_amdgcn_readfirstlane(v); }
+
+// The same value, but nothing that the compiler could step from one iteration to the next in
+// registers of its own.
+RF_DEVICE unsigned opaque(unsigned v) {
+  asm volatile("" : "+v"(v));
+  return v;
+}
+
+// Loads stay on their side of it.
+RF_DEVICE void scheduling_fence() {
+  asm volatile("" ::: "memory");
+  __builtin_amdgcn_sched_barrier(0);
+}
+
 RF_DEVICE float exp(float x) { return __builtin_expf(x); }
 RF_DEVICE float sqrt(float x) { return __builtin_sqrtf(x); }
 RF_DEVICE float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }

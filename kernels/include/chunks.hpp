@@ -69,7 +69,7 @@ template <bool kMins>
 struct Chunks32 {
   static constexpr int kPerBlock = 1, kPieces = 2;
   using Type = Chunk<2, kMins>;
-  RF_DEVICE static int offset(int, int p) { return 16 * p; }
+  RF_DEVICE static constexpr int offset(int, int p) { return 16 * p; }
   RF_DEVICE static void split_nibbles(Type& c, const std::uint32_t* words) {
     for (int i = 0; i < 4; ++i) {
       c.q[0][i] = low_nibbles(words[i]);
@@ -189,7 +189,7 @@ struct Chunks<quant::BlockMXFP4> : Chunks32<false> {
 template <>
 struct Chunks<quant::BlockIQ4_XS> : Chunks32<false> {
   static constexpr int kPerBlock = 8;
-  RF_DEVICE static int offset(int c, int p) { return 32 * c + 16 * p; }
+  RF_DEVICE static constexpr int offset(int c, int p) { return 32 * c + 16 * p; }
   RF_DEVICE static Type load(const quant::BlockIQ4_XS* b, int run) {
     std::uint32_t head[2], w[4];
     load_words<2, 8>(head, b);

@@ -1,4 +1,4 @@
-// Chunks of the K-quants: 64 weights, four a block of 256. Included by chunks.hpp.
+// Chunks of the K-quants: 64 weights, four a block of 256, or half of that. Included by chunks.hpp.
 #pragma once
 
 #include "include/chunks.hpp"
@@ -9,7 +9,7 @@ namespace rocmforge::gpu {
 struct Chunks64Adjacent {
   static constexpr int kPerBlock = 4, kPieces = 4;
   using Type = Chunk<4, true>;
-  RF_DEVICE static int offset(int c, int p) { return 64 * c + 16 * p; }
+  RF_DEVICE static constexpr int offset(int c, int p) { return 64 * c + 16 * p; }
 
   // head: d and dmin, then the twelve bytes of 6-bit scales and mins (blocks.hpp: scale_6bit).
   RF_DEVICE static void set_scales(Type& c, const std::uint32_t* head, int chunk) {
@@ -69,26 +69,32 @@ struct Chunks<quant::BlockQ5_K> : Chunks64Adjacent {
 
 // Q2_K, Q3_K and Q6_K: chunk (half, part) has weights 16 part + 32 i of a half of 128, i = 0..3,
 // which share bytes of 2-bit fields.
-template <bool kMins>
 struct Chunks64Apart {
   static constexpr int kPerBlock = 4, kPieces = 4;
-  using Type = Chunk<4, kMins>;
-  RF_DEVICE static int offset(int c, int p) { return c / 2 * 128 + c % 2 * 16 + 32 * p; }
+  using Type = Chunk<4, false>;
+  RF_DEVICE static constexpr int offset(int c, int p) { return c / 2 * 128 + c % 2 * 16 + 32 * p; }
 };
 
+// Half a chunk at a time: with all four pieces and their mins, eight columns did not fit into the
+// registers of gfx9.
 template <>
-struct Chunks<quant::BlockQ2_K> : Chunks64Apart<true> {
+struct Chunks<quant::BlockQ2_K> {
+  static constexpr int kPerBlock = 8, kPieces = 2;
+  using Type = Chunk<2, true>;
+  RF_DEVICE static constexpr int offset(int c, int p) {
+    return c / 4 * 128 + c / 2 % 2 * 64 + c % 2 * 16 + 32 * p;
+  }
   RF_DEVICE static Type load(const quant::BlockQ2_K* b, int chunk) {
-    const int half = chunk / 2, part = chunk % 2;
-    std::uint32_t w[4], scales[2], head[1];
+    const int half = chunk / 4, pair = chunk / 2 % 2, part = chunk % 2;
+    std::uint32_t w[4], scales[1], head[1];
     load_words<4, 4>(w, b->qs + 32 * half + 16 * part);
-    load_words<2, 4>(scales, b->scales + 8 * half);
+    load_words<1, 4>(scales, b->scales + 8 * half + 4 * pair);
     load_words<1, 4>(head, b->qs + sizeof b->qs);
     const float d = half_at(head, 0), dmin = half_at(head, 1);
     Type c;
-    for (int p = 0; p < 4; ++p) {
-      for (int i = 0; i < 4; ++i) c.q[p][i] = w[i] >> (2 * p) & 0x03030303u;
-      const std::uint32_t s = scales[p / 2] >> (p % 2 * 16 + 8 * part);
+    for (int p = 0; p < 2; ++p) {
+      for (int i = 0; i < 4; ++i) c.q[p][i] = w[i] >> (4 * pair + 2 * p) & 0x03030303u;
+      const std::uint32_t s = scales[0] >> (16 * p + 8 * part);
       c.scale[p] = d * static_cast<float>(s & 15);
       c.min[p] = dmin * static_cast<float>(s >> 4 & 15);
     }
@@ -97,7 +103,7 @@ struct Chunks<quant::BlockQ2_K> : Chunks64Apart<true> {
 };
 
 template <>
-struct Chunks<quant::BlockQ3_K> : Chunks64Apart<false> {
+struct Chunks<quant::BlockQ3_K> : Chunks64Apart {
   RF_DEVICE static Type load(const quant::BlockQ3_K* b, int chunk) {
     const int half = chunk / 2, part = chunk % 2;
     std::uint32_t w[4], high[4], scales[3];
@@ -122,7 +128,7 @@ struct Chunks<quant::BlockQ3_K> : Chunks64Apart<false> {
 };
 
 template <>
-struct Chunks<quant::BlockQ6_K> : Chunks64Apart<false> {
+struct Chunks<quant::BlockQ6_K> : Chunks64Apart {
   RF_DEVICE static Type load(const quant::BlockQ6_K* b, int chunk) {
     const int half = chunk / 2, part = chunk % 2;
     std::uint32_t first[4], second[4], high[4], scales[2];

@@ -9,7 +9,8 @@
 //                                  wave sizes it builds
 //   thread_index(), block_x/y/z(), barrier()
 //   shuffle_xor<kWave, kMask>(v)   of 32-bit values; every lane of the wave must take part
-//   dot4, select_bytes, load16, store16, load_words, half_to_float, exp, sqrt, fma, round_to_even
+//   dot4, select_bytes, load16, store16, load_words, half_to_float, exp, sqrt, fma, round_to_even,
+//   uniform, opaque, scheduling_fence
 #pragma once
 
 #if defined(RF_GPU_HOST)
@@ -34,7 +35,7 @@
   RF_KERNEL_W32(rf_##operation##_##variant##_w32, Args, (function<32, __VA_ARGS__>)) \
   RF_KERNEL_W64(rf_##operation##_##variant##_w64, Args, (function<64, __VA_ARGS__>))
 
-// What tools/check_gpu_kernels.py demands of the compiled kernels whose operation this is: at most
-// so many vector registers, and of the instructions: dot4 (integer dot products), load16 (16-byte
-// loads from global memory).
-#define RF_EXPECT(operation, vgprs, ...)
+// What tools/check_kernels.py demands of kernels whose operation and variant match the pattern (the
+// first one of a file that does): at most so many vector registers, and the presence of dot4
+// (integer dot products) and load16 (16-byte loads from global memory).
+#define RF_EXPECT(pattern, vgprs, ...)

@@ -116,6 +116,12 @@ RF_DEVICE void load_words(std::uint32_t* words, const void* p) {
 
 RF_DEVICE float half_to_float(std::uint16_t h) { return quant::half_to_float(h); }
 
+RF_DEVICE int uniform(int v) { return v; }
+
+RF_DEVICE unsigned opaque(unsigned v) { return v; }
+
+RF_DEVICE void scheduling_fence() {}
+
 RF_DEVICE float exp(float x) { return ::expf(x); }
 RF_DEVICE float sqrt(float x) { return ::sqrtf(x); }
 RF_DEVICE float fma(float a, float b, float c) { return ::fmaf(a, b, c); }

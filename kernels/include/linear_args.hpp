@@ -8,26 +8,31 @@ namespace rocmforge::gpu {
 
 template <int kWave, int kColumns>
 struct LinearRow {
-  bool any;  // whether there is anything to do; the rest is set only then
   int index;
   int first_column, num_columns;
   const void* weights;
   const char* columns[kColumns];
 
+  // Whether there is anything to do.
+  RF_DEVICE static bool exists(const LinearArgs& a) {
+    return row_index() < a.rows && block_y() * kColumns < *a.num_columns;
+  }
+  RF_DEVICE static int row_index() {
+    return block_x() * (kThreads / kWave) + uniform(thread_index() / kWave);
+  }
+
   RF_DEVICE explicit LinearRow(const LinearArgs& a) {
-    index = block_x() * (kThreads / kWave) + thread_index() / kWave;
+    index = row_index();
     first_column = block_y() * kColumns;
-    num_columns = *a.num_columns;
-    any = index < a.rows && first_column < num_columns;
-    if (!any) return;
+    num_columns = uniform(*a.num_columns);
     // Columns beyond the last are computed as the last and not stored.
     std::int64_t matrix = 0;
     for (int c = 0; c < kColumns; ++c) {
       const int column = column_index(c);
-      const std::int64_t x_row = a.column_row ? a.column_row[column] : column;
+      const std::int64_t x_row = a.column_row ? uniform(a.column_row[column]) : column;
       columns[c] = static_cast<const char*>(offset_bytes(a.x, x_row * a.x_stride));
       if constexpr (kColumns == 1)
-        if (a.column_matrix) matrix = a.column_matrix[column];
+        if (a.column_matrix) matrix = uniform(a.column_matrix[column]);
     }
     weights = offset_bytes(a.w, matrix * a.matrix_bytes + index * a.row_bytes);
   }

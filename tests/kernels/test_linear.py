@@ -20,7 +20,7 @@ from reference.blocks import FORMATS
 QUANTIZED = [name for name in FORMATS if not has_float_activations(name)]
 COLUMNS = (1, 4, 8)
 # Chunks a lane unpacks at once: weights and pieces of sixteen.
-PIECES = {"Q2_K": 4, "Q3_K": 4, "Q4_K": 4, "Q5_K": 4, "Q6_K": 4}
+PIECES = {"Q3_K": 4, "Q4_K": 4, "Q5_K": 4, "Q6_K": 4}
 
 
 def few(
@@ -79,10 +79,10 @@ def test_integer_products_match_float64(name: str, wave: int) -> None:
         w = random_weights(rng, name, 37, k)
         x = quantize(rng.standard_normal((9, k), dtype=np.float32))
         exact = dequantize(x, k) @ decode(name, w).T
-        # A lane: four roundings of a piece, one to add it; a tree of six; two of the scales.
+        # A piece rounds six times; a lane adds its chunks; then a tree of six.
         pieces = PIECES.get(name, 2)
         lane = ceil_div(k // 16, wave * pieces) * pieces
-        bound = (lane + 12) * UNIT_ROUNDOFF * (np.abs(dequantize(x, k)) @ magnitude(name, w).T)
+        bound = (lane + 20) * UNIT_ROUNDOFF * (np.abs(dequantize(x, k)) @ magnitude(name, w).T)
         results = [few("linear_q8", name, wave, w, x, k, columns) for columns in COLUMNS]
         assert np.all(np.abs(results[0] - exact) <= bound)
         for other in results[1:]:
