@@ -67,7 +67,11 @@ class DeviceMemory {
   DeviceMemory(const DeviceMemory&) = delete;
   DeviceMemory& operator=(const DeviceMemory&) = delete;
 
-  std::byte* at(std::int64_t offset) const { return static_cast<std::byte*>(data_) + offset; }
+  std::byte* at(std::int64_t offset, std::int64_t bytes) const {
+    check(offset >= 0 && bytes >= 0 && offset <= bytes_ - bytes, ErrorCode::kInvalidArgument,
+          "a copy leaves its memory");
+    return static_cast<std::byte*>(data_) + offset;
+  }
   std::int64_t bytes() const { return bytes_; }
 
   py::array array(const py::object& self) const {
@@ -148,20 +152,32 @@ void bind_driver(py::module_& m) {
            [](D& d) {
              return std::make_unique<OwnedEvent>(d.driver_, d.driver_->create_event(true));
            })
-      .def("copy_to_device",
-           [](D& d, DeviceMemory& to, DeviceMemory& from, std::int64_t n, OwnedStream& s) {
-             d.driver_->copy_to_device(to.at(0), from.at(0), n, s.handle);
-           })
-      .def("copy_to_host",
-           [](D& d, DeviceMemory& to, DeviceMemory& from, std::int64_t n, OwnedStream& s) {
-             d.driver_->copy_to_host(to.at(0), from.at(0), n, s.handle);
-           })
-      .def("copy_on_device",
-           [](D& d, DeviceMemory& to, DeviceMemory& from, std::int64_t n, OwnedStream& s) {
-             d.driver_->copy_on_device(to.at(0), from.at(0), n, s.handle);
-           })
+      .def(
+          "copy_to_device",
+          [](D& d, DeviceMemory& to, DeviceMemory& from, std::int64_t n, OwnedStream& s,
+             std::int64_t to_offset, std::int64_t from_offset) {
+            d.driver_->copy_to_device(to.at(to_offset, n), from.at(from_offset, n), n, s.handle);
+          },
+          py::arg("to"), py::arg("source"), py::arg("nbytes"), py::arg("stream"),
+          py::arg("to_offset") = 0, py::arg("source_offset") = 0)
+      .def(
+          "copy_to_host",
+          [](D& d, DeviceMemory& to, DeviceMemory& from, std::int64_t n, OwnedStream& s,
+             std::int64_t to_offset, std::int64_t from_offset) {
+            d.driver_->copy_to_host(to.at(to_offset, n), from.at(from_offset, n), n, s.handle);
+          },
+          py::arg("to"), py::arg("source"), py::arg("nbytes"), py::arg("stream"),
+          py::arg("to_offset") = 0, py::arg("source_offset") = 0)
+      .def(
+          "copy_on_device",
+          [](D& d, DeviceMemory& to, DeviceMemory& from, std::int64_t n, OwnedStream& s,
+             std::int64_t to_offset, std::int64_t from_offset) {
+            d.driver_->copy_on_device(to.at(to_offset, n), from.at(from_offset, n), n, s.handle);
+          },
+          py::arg("to"), py::arg("source"), py::arg("nbytes"), py::arg("stream"),
+          py::arg("to_offset") = 0, py::arg("source_offset") = 0)
       .def("fill", [](D& d, DeviceMemory& to, std::uint8_t value, std::int64_t n,
-                      OwnedStream& s) { d.driver_->fill(to.at(0), value, n, s.handle); })
+                      OwnedStream& s) { d.driver_->fill(to.at(0, n), value, n, s.handle); })
       .def(
           "launch",
           [](D& d, const std::string& kernel, const py::bytes& args, std::uint32_t blocks,
@@ -173,7 +189,7 @@ void bind_driver(py::module_& m) {
           },
           "A kernel of the emulation.")
       .def("address",
-           [](D&, DeviceMemory& p) { return reinterpret_cast<std::uintptr_t>(p.at(0)); });
+           [](D&, DeviceMemory& p) { return reinterpret_cast<std::uintptr_t>(p.at(0, 0)); });
 }
 
 // An arena with the device and the budget it needs.

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         TextDelta,
     )
     from rocmforge.engine.devices import devices
+    from rocmforge.model.device_memory import DeviceTensor, HipBackend, HipBuffer
     from rocmforge.server import InferenceServer, ServerSettings
     from rocmforge.tokenizer import ChatTemplate, Tokenizer
 
@@ -49,9 +50,12 @@ __all__ = [
     "ChatTemplate",
     "DeviceError",
     "DeviceInfo",
+    "DeviceTensor",
     "EngineConfig",
     "EngineStats",
     "GenerationRequest",
+    "HipBackend",
+    "HipBuffer",
     "InferenceEngine",
     "InferenceServer",
     "InvalidArgumentError",
@@ -77,6 +81,9 @@ __all__ = [
 
 _PACKAGES = {
     "ChatTemplate": "tokenizer",
+    "DeviceTensor": "model.device_memory",
+    "HipBackend": "model.device_memory",
+    "HipBuffer": "model.device_memory",
     "InferenceServer": "server",
     "ServerSettings": "server",
     "Tokenizer": "tokenizer",

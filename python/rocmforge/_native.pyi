@@ -98,13 +98,31 @@ class gpu:
         def create_stream(self) -> gpu.Stream: ...
         def create_event(self) -> gpu.Event: ...
         def copy_to_device(
-            self, to: gpu.Memory, source: gpu.Memory, nbytes: int, stream: gpu.Stream
+            self,
+            to: gpu.Memory,
+            source: gpu.Memory,
+            nbytes: int,
+            stream: gpu.Stream,
+            to_offset: int = 0,
+            source_offset: int = 0,
         ) -> None: ...
         def copy_to_host(
-            self, to: gpu.Memory, source: gpu.Memory, nbytes: int, stream: gpu.Stream
+            self,
+            to: gpu.Memory,
+            source: gpu.Memory,
+            nbytes: int,
+            stream: gpu.Stream,
+            to_offset: int = 0,
+            source_offset: int = 0,
         ) -> None: ...
         def copy_on_device(
-            self, to: gpu.Memory, source: gpu.Memory, nbytes: int, stream: gpu.Stream
+            self,
+            to: gpu.Memory,
+            source: gpu.Memory,
+            nbytes: int,
+            stream: gpu.Stream,
+            to_offset: int = 0,
+            source_offset: int = 0,
         ) -> None: ...
         def fill(self, to: gpu.Memory, value: int, nbytes: int, stream: gpu.Stream) -> None: ...
         def launch(

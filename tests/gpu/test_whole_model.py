@@ -182,7 +182,8 @@ def test_random_circumstances_do_not_change_a_bit(tmp_path: Path, name: str, dev
             assert got[request.request_id] == wanted, (how, request)
 
 
-def test_generation_makes_the_clear_choices_of_the_cpu(device: str) -> None:
+def test_the_embedded_model_makes_the_clear_choices_of_the_cpu() -> None:
+    device = DEVICES[0]
     greedy = SamplingParams(temperature=0, max_tokens=6, logprobs=2, ignore_eos=True)
     prompts = ["Once upon a time", "The dog ran to"]
     with LLM(device="cpu", max_num_seqs=4, max_model_len=64, activations="float") as llm:
@@ -203,13 +204,28 @@ def test_generation_makes_the_clear_choices_of_the_cpu(device: str) -> None:
             assert token == other
 
 
-def test_embeddings_are_those_of_the_cpu(device: str) -> None:
-    texts = ["a cat", "The dog ran"]
+def test_embeddings_are_those_of_the_cpu(tmp_path: Path, device: str) -> None:
+    path = write_tiny_model(tmp_path / "m.gguf", "llama", "Q4_K_M")
+    options: dict[str, Any] = {"max_num_seqs": 2, "activations": "float", "kv_dtype": "f32"}
     rows = []
     for where in ("cpu", device):
-        with LLM(device=where, max_num_seqs=2, max_model_len=64, activations="float") as llm:
-            rows.append(llm.embed(texts))
-    np.testing.assert_allclose(rows[0], rows[1], atol=2e-3)
+        with LLM(path, device=where, **options) as llm:
+            rows.append(llm.embed(["the other one", "there is"]))
+    np.testing.assert_allclose(rows[0], rows[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("ordinal", [0, 2])
+def test_chunks_that_nobody_waits_for_leave_each_other_alone(tmp_path: Path, ordinal: int) -> None:
+    """More steps are queued than there are slots for their parameters."""
+    path = write_tiny_model(tmp_path / "m.gguf", "llama", "Q4_K_M")
+    options = LoadOptions(
+        device=f"host:{ordinal}", max_num_seqs=1, max_num_tokens=64, threads=1, deterministic=True
+    )
+    decoder = load_model(path, options).decoder
+    for position in range(0, 35, 5):
+        step(decoder, position, 5, rows=0)
+    got = step(decoder, 35)
+    np.testing.assert_array_equal(got, step(load_model(path, options).decoder, 0, 36))
 
 
 def step(decoder: Any, position: int, count: int = 1, *, rows: int = 1) -> np.ndarray:
@@ -269,12 +285,12 @@ def test_a_step_that_lacks_memory_has_not_happened_and_the_next_works() -> None:
     rows = 1100  # whose logits are more than arenas have in reserve
     options = LoadOptions(device="host:0", max_num_seqs=2, max_num_tokens=rows, threads=1)
     decoder = load_model(None, options).decoder
-    wanted, expected = step(decoder, 0, 8), step(decoder, 8)
+    wanted, expected = step(decoder, 0, 2), step(decoder, 2)
     _native.gpu.emulate_fault("memory", 1)
     with pytest.raises(OutOfMemoryError, match="device memory"):
-        step(decoder, 0, 8, rows=rows)
-    np.testing.assert_array_equal(step(decoder, 8), expected)
-    np.testing.assert_array_equal(step(decoder, 0, 8), wanted)
+        step(decoder, 0, 2, rows=rows)
+    np.testing.assert_array_equal(step(decoder, 2), expected)
+    np.testing.assert_array_equal(step(decoder, 0, 2), wanted)
 
 
 @pytest.mark.usefixtures("no_faults")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from rocmforge.errors import InvalidArgumentError, UnsupportedError
+from rocmforge import _native
+from rocmforge.errors import InvalidArgumentError, OutOfMemoryError, UnsupportedError
+from rocmforge.model import loader
+from rocmforge.model.device_choice import choose_device
+from rocmforge.model.gpu_devices import emulated_gpus
 from rocmforge.model.loader import load_model
 from rocmforge.model.options import LoadOptions
 
@@ -54,6 +60,37 @@ def test_a_model_on_the_emulation_is_placed_there() -> None:
     model = load_model(None, LoadOptions(device="host:1", threads=1, max_num_seqs=1))
     assert {p.device for p in model.placement} == {"host:1", "cpu"}
     assert [p.part for p in model.placement if p.device == "cpu"] == ["sampling"]
+
+
+@pytest.fixture
+def gpu_that_fails(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`auto` finds a GPU, and whoever allocates on it next gets nothing."""
+    gpu = replace(emulated_gpus()[0], name="hip:0")
+    monkeypatch.setattr(
+        loader,
+        "choose_device",
+        lambda options, layers: choose_device(options, layers, find=lambda: [gpu]),
+    )
+    _native.gpu.emulate_fault("memory", 1)
+    yield
+    _native.gpu.emulate_fault("memory", 0)
+
+
+@pytest.mark.usefixtures("gpu_that_fails")
+def test_auto_falls_back_to_the_cpu_with_the_reason() -> None:
+    model = load_model(None, LoadOptions(threads=1, max_num_seqs=1))
+    (reason,) = {p.reason for p in model.placement}
+    assert {p.device for p in model.placement} == {"cpu"}
+    assert reason.startswith("hip:0: cannot allocate ")
+    again = load_model(None, LoadOptions(threads=1, max_num_seqs=1))
+    assert again.placement[0].device == "hip:0"
+
+
+@pytest.mark.usefixtures("gpu_that_fails")
+@pytest.mark.parametrize("asked", [{"require_gpu": True}, {"device": "gpu"}, {"gpu_layers": 12}])
+def test_a_gpu_that_was_asked_for_and_fails_is_an_error(asked: dict[str, object]) -> None:
+    with pytest.raises(OutOfMemoryError, match="cannot allocate"):
+        load_model(None, LoadOptions(max_num_seqs=1, **asked))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

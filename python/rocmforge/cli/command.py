@@ -54,7 +54,9 @@ class ModelOptions:
     ] = "f16"
     memory_fraction: Annotated[
         float | None,
-        typer.Option("--memory-fraction", metavar="X", help="Of free memory, for the KV cache."),
+        typer.Option(
+            "--memory-fraction", metavar="X", help="Of free memory: the KV cache; on a GPU, all."
+        ),
     ] = None
     deterministic: Annotated[
         bool,

@@ -80,7 +80,8 @@ def serve(
         str | None, _option("--kv-dtype", "f16, bf16, q8_0 or f32: the KV cache.", "T")
     ] = None,
     memory_fraction: Annotated[
-        float | None, _option("--memory-fraction", "Of free memory, for the KV cache.", "X")
+        float | None,
+        _option("--memory-fraction", "Of free memory: the KV cache; on a GPU, all.", "X"),
     ] = None,
     deterministic: Annotated[
         bool | None, typer.Option("--deterministic", help="Bit-equal results, whatever else runs.")

@@ -21,7 +21,7 @@ class EngineConfig:
     require_gpu: bool = False
     kv_dtype: str = "f16"
     memory_fraction: float | None = None
-    """Of the free memory, for the KV cache."""
+    """Of the free memory: for the KV cache, or on a GPU for everything."""
     block_size: int = 16
     """Tokens of a KV block."""
     max_num_seqs: int = 64

@@ -60,12 +60,17 @@ def choose_device(
     # That there is no NVIDIA GPU either tells nobody anything.
     known = [gpu for gpu in found if ":" in gpu.name] or found[:1]
     reasons = "; ".join(f"{gpu.name}: {gpu.problem}" for gpu in known) or "there is no such device"
-    if options.device == "auto" and not options.require_gpu and not options.gpu_layers:
+    if falls_back(options):
         return DeviceChoice(None, f"no usable GPU ({reasons})")
     asked = "require_gpu" if options.require_gpu else f"device {options.device}"
     asked = f"gpu_layers={options.gpu_layers}" if options.gpu_layers else asked
     msg = f"{asked}: no usable GPU ({reasons}); device 'cpu' is always there"
     raise UnsupportedError(msg)
+
+
+def falls_back(options: LoadOptions) -> bool:
+    """Whether the CPU will do where no GPU can be used."""
+    return options.device == "auto" and not options.require_gpu and not options.gpu_layers
 
 
 def _check_whole(options: LoadOptions, num_layers: int) -> None:

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from rocmforge import _native
-from rocmforge.errors import InvalidArgumentError
+from rocmforge.errors import InvalidArgumentError, OutOfMemoryError, UnsupportedError
 from rocmforge.gguf import GGUFFile
 from rocmforge.model.cache_size import CacheSize, fit_cache
 from rocmforge.model.config import ModelConfig
-from rocmforge.model.device_choice import DeviceChoice, choose_device
+from rocmforge.model.device_choice import DeviceChoice, choose_device, falls_back
 from rocmforge.model.gpu_memory import gpu_cache_budget, gpu_memory_share
 from rocmforge.model.host import default_threads
 from rocmforge.model.options import LoadOptions
@@ -76,27 +76,13 @@ def load_model(
         config = ModelConfig.from_gguf(file)
         check_tensors(file, config)
         choice = choose_device(options, config.num_layers)
-        specs = [spec for spec in expected_tensors(config) if spec.name in file.tensors]
-        budget = None
-        if choice.gpu is not None:
-            weight_bytes = sum(file.tensors[spec.name].nbytes for spec in specs)
-            budget = gpu_cache_budget(config, options, choice.gpu, weight_bytes)
-        cache = fit_cache(config, options, budget=budget)
-        weights = {spec.name: _weight(file, spec) for spec in specs}
-        decoder = _native.Decoder(
-            decoder_spec(config, rope_frequencies(file, config.rope)),
-            weights,
-            num_threads=threads,
-            float_activations=options.activations == "float",
-            deterministic=options.deterministic,
-            kv_dtype=options.kv_dtype,
-            num_blocks=cache.num_blocks,
-            block_size=options.block_size,
-            max_num_tokens=options.max_num_tokens,
-            max_num_seqs=options.max_num_seqs,
-            max_model_len=cache.max_model_len,
-            gpu=_native_choice(choice, options),
-        )
+        try:
+            decoder, cache = _decoder_on(choice, file, config, options, threads)
+        except (UnsupportedError, OutOfMemoryError) as error:
+            if choice.gpu is None or not falls_back(options):
+                raise
+            choice = DeviceChoice(None, f"{choice.name}: {error}")
+            decoder, cache = _decoder_on(choice, file, config, options, threads)
     return LoadedModel(
         path=file.path,
         file=file,
@@ -106,6 +92,37 @@ def load_model(
         placement=_placement(config, choice),
         load_s=time.perf_counter() - start,
     )
+
+
+def _decoder_on(
+    choice: DeviceChoice,
+    file: GGUFFile,
+    config: ModelConfig,
+    options: LoadOptions,
+    threads: int,
+) -> tuple[_native.Decoder, CacheSize]:
+    """Raises UnsupportedError or OutOfMemoryError if the device cannot hold or run the model."""
+    specs = [spec for spec in expected_tensors(config) if spec.name in file.tensors]
+    budget = None
+    if choice.gpu is not None:
+        weight_bytes = sum(file.tensors[spec.name].nbytes for spec in specs)
+        budget = gpu_cache_budget(config, options, choice.gpu, weight_bytes)
+    cache = fit_cache(config, options, budget=budget)
+    decoder = _native.Decoder(
+        decoder_spec(config, rope_frequencies(file, config.rope)),
+        {spec.name: _weight(file, spec) for spec in specs},
+        num_threads=threads,
+        float_activations=options.activations == "float",
+        deterministic=options.deterministic,
+        kv_dtype=options.kv_dtype,
+        num_blocks=cache.num_blocks,
+        block_size=options.block_size,
+        max_num_tokens=options.max_num_tokens,
+        max_num_seqs=options.max_num_seqs,
+        max_model_len=cache.max_model_len,
+        gpu=_native_choice(choice, options),
+    )
+    return decoder, cache
 
 
 def plan_placement(config: ModelConfig, options: LoadOptions) -> tuple[Placement, ...]:

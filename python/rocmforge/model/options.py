@@ -18,7 +18,7 @@ class LoadOptions:
     gpu_layers: int | None = None
     require_gpu: bool = False
     kv_dtype: str = "f16"  # or bf16, q8_0 (heads of a multiple of 32), f32
-    memory_fraction: float | None = None  # of the free memory, for the KV cache
+    memory_fraction: float | None = None  # of free memory: for the cache; on a GPU, for all
     block_size: int = 16  # tokens of a KV block
     num_blocks: int | None = None  # of the KV cache, instead of what memory_fraction gives
     max_num_seqs: int = 64
