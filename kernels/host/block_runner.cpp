@@ -24,6 +24,7 @@ void BlockRunner::start_launch(KernelFn kernel, const void* args, int threads, i
   args_ = args;
   num_threads_ = threads;
   wave_ = wave;
+  descending_ = wave == 64;
   threads_.resize(static_cast<std::size_t>(threads));
   waves_.resize(static_cast<std::size_t>(threads / wave));
   shared_used_ = kSharedBytes;
@@ -90,7 +91,7 @@ void BlockRunner::fiber_entry() {
 void BlockRunner::run_threads() {
   // Threads that wait no longer come first: they keep the number of stacks in use low.
   while (next_thread_ < num_threads_ && ready_.empty()) {
-    const int thread = next_thread_++;
+    const int thread = in_order(next_thread_++);
     Thread& t = threads_[static_cast<std::size_t>(thread)];
     t.state = State::kRunning;
     t.fiber = running_;
@@ -104,10 +105,8 @@ void BlockRunner::run_threads() {
 
 void BlockRunner::wait(Thread& t) { rf_switch_stack(&t.fiber->context, scheduler_); }
 
-void BlockRunner::make_ready(int thread) {
-  threads_[static_cast<std::size_t>(thread)].state = State::kRunning;
-  ready_.push_back(thread);
-}
+// The i-th thread to run.
+int BlockRunner::in_order(int i) const { return descending_ ? num_threads_ - 1 - i : i; }
 
 void BlockRunner::fail(std::string message) {
   error_ = std::move(message);
@@ -126,8 +125,11 @@ void BlockRunner::barrier() {
     return;
   }
   at_barrier_ = 0;
-  for (int i = 0; i < num_threads_; ++i)
-    if (i != thread) make_ready(i);
+  for (int i = 0; i < num_threads_; ++i) {
+    const int other = in_order(i);
+    threads_[static_cast<std::size_t>(other)].state = State::kRunning;
+    if (other != thread) ready_.push_back(other);
+  }
 }
 
 const std::uint32_t* BlockRunner::exchange(std::uint32_t value, int wave, int operation,
@@ -158,8 +160,10 @@ const std::uint32_t* BlockRunner::exchange(std::uint32_t value, int wave, int op
   }
   w.arrived = 0;
   if (combine) combine(values, wave);
-  for (int i = first; i < first + wave; ++i)
-    if (i != thread) make_ready(i);
+  for (int i = first; i < first + wave; ++i) {
+    threads_[static_cast<std::size_t>(i)].state = State::kRunning;
+    if (i != thread) ready_.push_front(i);  // the wave runs ahead of others
+  }
   return values;
 }
 

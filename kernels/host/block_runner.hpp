@@ -2,8 +2,10 @@
 //
 // A fiber runs threads until one has to wait; then the scheduler (the caller's stack) continues a
 // thread that no longer waits, or starts another fiber on the next thread. Threads that meet
-// nobody so cost a function call each. When nobody can run and somebody waits, the block is stuck:
-// that is reported with who waits for what.
+// nobody so cost a function call each. A wave runs on until it has to wait for others, those of 32
+// lanes first to last, those of 64 last to first: what a missing barrier would protect goes wrong
+// in one of the orders, where a device would show it now and then. When nobody can run and somebody
+// waits, the block is stuck: that is reported with who waits for what.
 #pragma once
 
 #include <array>
@@ -63,7 +65,7 @@ class BlockRunner {
   static void fiber_entry();
   void run_threads();  // on a fiber: all that are left until one waits for ever
   void wait(Thread& t);
-  void make_ready(int thread);
+  int in_order(int i) const;
   void resume(Fiber& f);
   [[noreturn]] void fail(std::string message);
   std::string describe_stuck() const;
@@ -71,6 +73,7 @@ class BlockRunner {
   KernelFn kernel_ = nullptr;
   const void* args_ = nullptr;
   int num_threads_ = 0, wave_ = 0;
+  bool descending_ = false;  // the order in which threads run
   std::vector<Thread> threads_;
   std::vector<Wave> waves_;
   std::vector<std::unique_ptr<Fiber>> fibers_;
