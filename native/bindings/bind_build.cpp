@@ -18,7 +18,6 @@ void bind_build(py::module_& m) {
   build.attr("version") = ROCMFORGE_VERSION;
   build.attr("commit") = ROCMFORGE_COMMIT;
   build.attr("isas") = isas;
-  build.attr("gpu_targets") = std::vector<std::string>{};
 }
 
 }  // namespace rocmforge::bindings

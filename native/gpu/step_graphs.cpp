@@ -48,7 +48,12 @@ void StepGraphs::record(Graph& graph, const std::function<void()>& stages,
                         const std::function<std::vector<float>()>& result) {
   stages();
   const std::vector<float> wanted = result();
-  graph = device_.record(stages);
+  try {
+    graph = device_.record(stages);
+  } catch (const Error& error) {  // a runtime that cannot record; one that is lost says so again
+    problem_ = error.what();
+    return;
+  }
   replay(graph);
   if (same_bits(wanted, result())) return;
   forget();

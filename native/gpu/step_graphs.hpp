@@ -1,8 +1,8 @@
 // Recorded steps. A step of single tokens whose launches are those of an earlier one is recorded
 // once and replayed from then on, which saves the launches; what differs between them is in device
 // memory (StepParameters). Before a record is used its result is compared with that of launching
-// one by one: some versions of ROCm have replayed stale pointers. A difference ends recording for
-// good.
+// one by one: some versions of ROCm have replayed stale pointers. A difference, or a runtime that
+// cannot record, ends recording for good.
 #pragma once
 
 #include <compare>

@@ -18,7 +18,6 @@ class BUILD:
     version: str
     commit: str  # "unknown" where the sources were no git checkout
     isas: list[str]
-    gpu_targets: list[str]
 
 class cpu:
     """Single kernels, for tests and benchmarks; the engine uses `isa` and `dequantize` alone.

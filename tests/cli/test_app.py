@@ -14,6 +14,7 @@ import pytest
 
 from rocmforge.cli import main
 from rocmforge.cli.app import COMMANDS
+from rocmforge.cli.version import gpu_targets
 from rocmforge.errors import (
     CapacityError,
     DeviceError,
@@ -243,3 +244,11 @@ def wait_until_reading(pid: int) -> None:
             return
         time.sleep(0.02)
     pytest.fail("the command never read its input")
+
+
+def test_gpu_targets_are_those_with_a_code_object(tmp_path: Path) -> None:
+    assert gpu_targets(tmp_path) == []
+    (tmp_path / "kernels").mkdir()
+    for name in ("gfx942.hsaco", "gfx1100.hsaco", "sm_90.cubin", "notes.txt"):
+        (tmp_path / "kernels" / name).write_bytes(b"")
+    assert gpu_targets(tmp_path) == ["gfx1100", "gfx942", "sm_90"]
