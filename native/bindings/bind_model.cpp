@@ -196,6 +196,10 @@ class NativeDecoder {
   std::int64_t max_num_seqs() const { return max_num_seqs_; }
   int num_threads() const { return pool_->num_threads(); }
   std::int64_t num_launches() const { return gpu_ ? gpu_->device().num_launches() : 0; }
+  std::optional<std::string> recording_problem() const {
+    if (!gpu_ || gpu_->graphs().problem().empty()) return std::nullopt;
+    return gpu_->graphs().problem();
+  }
   std::int64_t num_replays() const { return gpu_ ? gpu_->graphs().num_replays() : 0; }
   std::int64_t num_device_allocations() const {
     return gpu_ ? gpu_->device().num_allocations() : 0;
@@ -316,6 +320,7 @@ void bind_model(py::module_& m) {
                              count([](const D& d) { return d.decoder().limits().max_model_len; }))
       .def_property_readonly("num_threads", count([](const D& d) { return d.num_threads(); }))
       .def_property_readonly("num_launches", count([](const D& d) { return d.num_launches(); }))
+      .def_property_readonly("recording_problem", &D::recording_problem)
       .def_property_readonly("num_replays", count([](const D& d) { return d.num_replays(); }))
       .def_property_readonly("num_device_allocations",
                              count([](const D& d) { return d.num_device_allocations(); }))

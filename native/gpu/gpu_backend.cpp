@@ -97,6 +97,7 @@ KvCachePtr GpuBackend::create_kv_cache(const DecoderSpec& spec, KvType type,
         ErrorCode::kUnsupported, "GPU kernels take heads of at most 256 elements");
   check(spec.head_dim % 4 == 0 && spec.value_dim % 4 == 0, ErrorCode::kUnsupported,
         "GPU kernels take heads of a multiple of 4 elements");
+  check_columns(spec);
   auto cache = std::make_unique<GpuKvCache>(cache_, spec, type, num_blocks, block_size);
   load_kernels(spec, type);
   reserve_step_memory(spec);
@@ -113,6 +114,18 @@ float* GpuBackend::to_host(Storage& storage, std::int64_t count) {
 template <class T>
 T* GpuBackend::reserve(std::int64_t count) {
   return static_cast<T*>(activations_.allocate(count * static_cast<std::int64_t>(sizeof(T))));
+}
+
+// Columns of a product lie along y of its grid: one by one for experts, else in eights. Tiles,
+// which deterministic steps do without, have 64 in a block and reach no limit.
+void GpuBackend::check_columns(const DecoderSpec& spec) const {
+  const std::int64_t per_token = std::max(spec.num_experts_used, 1);
+  const std::int64_t per_block = spec.num_experts ? 1 : std::end(kLinearColumns)[-1];
+  const std::int64_t most = device_.properties().max_grid[1] * per_block / per_token;
+  if (options_.deterministic && options_.limits.max_num_tokens > most)
+    throw Error(ErrorCode::kInvalidArgument,
+                "deterministic steps of " + std::to_string(options_.limits.max_num_tokens) +
+                    " tokens are more than this GPU takes at once, " + std::to_string(most));
 }
 
 void GpuBackend::load_kernels(const DecoderSpec& spec, KvType type) {

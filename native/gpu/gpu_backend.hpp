@@ -91,6 +91,7 @@ class GpuBackend final : public Backend {
   };
   template <class T>
   T* reserve(std::int64_t count);  // of the arena of activations, as long as it lives
+  void check_columns(const DecoderSpec& spec) const;
   void load_kernels(const DecoderSpec& spec, KvType type);
   void reserve_step_memory(const DecoderSpec& spec);
   // The number of so many rows, in device memory.

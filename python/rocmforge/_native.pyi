@@ -234,7 +234,11 @@ class Decoder:
     @property
     def num_launches(self) -> int: ...
     @property
-    def num_replays(self) -> int: ...
+    def num_replays(self) -> int:
+        """Steps that a GPU replayed instead of launching them kernel by kernel."""
+    @property
+    def recording_problem(self) -> str | None:
+        """Why steps are not recorded any more."""
     @property
     def num_device_allocations(self) -> int: ...
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,14 @@ from invariance import Circumstance, answers, fixed_requests
 
 from reference.decoder import kl_divergences
 from reference.tiny_models import write_tiny_model
-from rocmforge import LLM, DeviceError, OutOfMemoryError, SamplingParams, _native
+from rocmforge import (
+    LLM,
+    DeviceError,
+    InvalidArgumentError,
+    OutOfMemoryError,
+    SamplingParams,
+    _native,
+)
 from rocmforge.model.loader import embedded_model, load_model
 from rocmforge.model.options import LoadOptions
 
@@ -277,6 +285,8 @@ def test_a_record_that_replays_wrongly_is_never_used(decoder: Any, tmp_path: Pat
         np.testing.assert_array_equal(got, step(other, position))
         _native.gpu.emulate_fault("graph", 1)
     assert decoder.num_replays == 1
+    assert "another result" in decoder.recording_problem
+    assert other.recording_problem is None
     assert other.num_replays == 4  # the first step allocated what records point at
 
 
@@ -311,6 +321,14 @@ def test_loading_without_memory_is_an_out_of_memory_error(nth: int) -> None:
         load_model(None, LoadOptions(device="host:0", max_num_seqs=1))
     _native.gpu.emulate_fault("memory", 0)
     load_model(None, LoadOptions(device="host:0", max_num_seqs=1))
+
+
+def test_deterministic_steps_beyond_the_grid_are_refused_at_load(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "m.gguf", **MODELS["experts"])
+    options = LoadOptions(device="host:0", max_num_tokens=40_000, threads=1, max_num_seqs=1)
+    with pytest.raises(InvalidArgumentError, match=r"40000 tokens are more .* at once, 32767"):
+        load_model(path, replace(options, deterministic=True))
+    load_model(path, options)
 
 
 def test_a_model_larger_than_its_share_is_refused_with_every_size() -> None:
