@@ -65,11 +65,12 @@ bool BlockRunner::run(int x, int y, int z) {
       idle_.pop_back();
       resume(f);
     } else {
-      error_ = describe_stuck();
+      failure_ = Failure::kStuck;
       failed_ = true;
     }
   }
   current() = outer;
+  if (failed_) error_ = describe_failure();
   return !failed_;
 }
 
@@ -108,11 +109,11 @@ void BlockRunner::wait(Thread& t) { rf_switch_stack(&t.fiber->context, scheduler
 // The i-th thread to run.
 int BlockRunner::in_order(int i) const { return descending_ ? num_threads_ - 1 - i : i; }
 
-void BlockRunner::fail(std::string message) {
-  error_ = std::move(message);
+void BlockRunner::fail(Failure what, int a, int b, int c, int d) {
+  failure_ = what;
+  failure_details_ = {a, b, c, d};
   failed_ = true;
-  Fiber& f = *running_;
-  rf_switch_stack(&f.context, scheduler_);
+  rf_switch_stack(&running_->context, scheduler_);
   __builtin_unreachable();  // no block continues a fiber of a failed one
 }
 
@@ -134,9 +135,7 @@ void BlockRunner::barrier() {
 
 const std::uint32_t* BlockRunner::exchange(std::uint32_t value, int wave, int operation,
                                            Combine combine) {
-  if (wave != wave_)
-    fail("a wave operation of " + std::to_string(wave) + " lanes in a launch with waves of " +
-         std::to_string(wave_));
+  if (wave != wave_) fail(Failure::kWaveSize, wave, wave_);
   const int thread = indices.thread;
   const int first = thread / wave * wave;
   Thread& t = threads_[static_cast<std::size_t>(thread)];
@@ -153,10 +152,7 @@ const std::uint32_t* BlockRunner::exchange(std::uint32_t value, int wave, int op
   }
   for (int i = first; i < first + wave; ++i) {
     const int other = threads_[static_cast<std::size_t>(i)].operation;
-    if (other != operation)
-      fail("threads " + std::to_string(i) + " and " + std::to_string(thread) +
-           " of one wave met in different wave operations (" + std::to_string(other) + " and " +
-           std::to_string(operation) + ")");
+    if (other != operation) fail(Failure::kOperations, i, thread, other, operation);
   }
   w.arrived = 0;
   if (combine) combine(values, wave);
@@ -174,10 +170,29 @@ void* BlockRunner::shared(int site, std::size_t bytes) {
   if (a.bytes == 0) {
     a = {(shared_used_ + 63) / 64 * 64, bytes};
     if (a.offset + bytes > kSharedBytes)
-      fail("the block needs more than " + std::to_string(kSharedBytes) + " bytes of shared memory");
+      fail(Failure::kShared, static_cast<int>(a.offset + bytes), static_cast<int>(kSharedBytes));
     shared_used_ = a.offset + bytes;
   }
   return shared_->bytes + a.offset;
+}
+
+std::string BlockRunner::describe_failure() const {
+  const auto [a, b, c, d] = failure_details_;
+  switch (failure_) {
+    case Failure::kWaveSize:
+      return "a wave operation of " + std::to_string(a) + " lanes in a kernel for waves of " +
+             std::to_string(b);
+    case Failure::kOperations:
+      return "threads " + std::to_string(a) + " and " + std::to_string(b) +
+             " of one wave met in different wave operations (" + std::to_string(c) + " and " +
+             std::to_string(d) + ")";
+    case Failure::kShared:
+      return "the block needs " + std::to_string(a) + " bytes of shared memory, more than " +
+             std::to_string(b);
+    case Failure::kStuck:
+      break;
+  }
+  return describe_stuck();
 }
 
 std::string BlockRunner::describe_stuck() const {

@@ -58,6 +58,7 @@ class BlockRunner {
     int arrived;
     std::array<std::array<std::uint32_t, 64>, 2> values;
   };
+  enum class Failure : std::uint8_t { kStuck, kWaveSize, kOperations, kShared };
   struct Array {
     std::size_t offset, bytes;  // bytes 0: not used yet
   };
@@ -67,7 +68,8 @@ class BlockRunner {
   void wait(Thread& t);
   int in_order(int i) const;
   void resume(Fiber& f);
-  [[noreturn]] void fail(std::string message);
+  void fail(Failure what, int a, int b, int c = 0, int d = 0);  // does not return
+  std::string describe_failure() const;
   std::string describe_stuck() const;
 
   KernelFn kernel_ = nullptr;
@@ -83,6 +85,9 @@ class BlockRunner {
   void* scheduler_ = nullptr;  // its context
   Fiber* running_ = nullptr;
   bool failed_ = false;
+  // Text is made of them on the caller's stack: what a fiber that is given up owns is never freed.
+  Failure failure_ = Failure::kStuck;
+  std::array<int, 4> failure_details_{};
   std::string error_;
   std::vector<Array> arrays_;  // by site
   struct alignas(64) Shared {

@@ -6,6 +6,17 @@
 #include <cstring>
 #include <new>
 
+#if defined(__SANITIZE_ADDRESS__)
+#define RF_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define RF_ADDRESS_SANITIZER 1
+#endif
+#endif
+#if defined(RF_ADDRESS_SANITIZER)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace rocmforge::gpu::host {
 namespace {
 
@@ -106,6 +117,9 @@ Stack::Stack() {
 Stack::~Stack() { munmap(memory_, kGuard + kStack); }
 
 void* Stack::prepare(void (*entry)()) const {
+#if defined(RF_ADDRESS_SANITIZER)
+  __asan_unpoison_memory_region(memory_ + kGuard, kStack);  // of frames that were given up
+#endif
   auto* top = reinterpret_cast<std::uint64_t*>(memory_ + kGuard + kStack) - kAboveReturn;
   std::uint64_t* frame = top - kSaved;
   std::memset(frame, 0, (kSaved + kAboveReturn) * sizeof *frame);
