@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,13 +15,9 @@ from reference.decoder import kl_divergences
 from reference.tiny_models import write_tiny_model
 from rocmforge import (
     LLM,
-    DeviceError,
-    InvalidArgumentError,
-    OutOfMemoryError,
     SamplingParams,
-    _native,
 )
-from rocmforge.model.loader import embedded_model, load_model
+from rocmforge.model.loader import embedded_model
 from rocmforge.model.options import LoadOptions
 
 DEVICES = ("host:0", "host:1")
@@ -81,14 +74,6 @@ def device(request: pytest.FixtureRequest) -> str:
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / f"{request.param}.gguf"
     return write_tiny_model(path, **MODELS[request.param])
-
-
-@pytest.fixture
-def no_faults() -> Iterator[None]:
-    yield
-    _native.gpu.emulate_fault("memory", 0)
-    _native.gpu.emulate_fault("device", 0)
-    _native.gpu.emulate_fault("graph", 0)
 
 
 def prompt(count: int, vocab_size: int = VOCAB_SIZE) -> np.ndarray:
@@ -220,117 +205,3 @@ def test_embeddings_are_those_of_the_cpu(tmp_path: Path, device: str) -> None:
         with LLM(path, device=where, **options) as llm:
             rows.append(llm.embed(["the other one", "there is"]))
     np.testing.assert_allclose(rows[0], rows[1], atol=1e-3)
-
-
-@pytest.mark.parametrize("ordinal", [0, 2])
-def test_chunks_that_nobody_waits_for_leave_each_other_alone(tmp_path: Path, ordinal: int) -> None:
-    """More steps are queued than there are slots for their parameters."""
-    path = write_tiny_model(tmp_path / "m.gguf", "llama", "Q4_K_M")
-    options = LoadOptions(
-        device=f"host:{ordinal}", max_num_seqs=1, max_num_tokens=64, threads=1, deterministic=True
-    )
-    decoder = load_model(path, options).decoder
-    for position in range(0, 35, 5):
-        step(decoder, position, 5, rows=0)
-    got = step(decoder, 35)
-    np.testing.assert_array_equal(got, step(load_model(path, options).decoder, 0, 36))
-
-
-def step(decoder: Any, position: int, count: int = 1, *, rows: int = 1) -> np.ndarray:
-    """Logits of the last of `count` tokens of one sequence, `rows` times; blocks 0, 1, ..."""
-    positions = np.arange(position, position + count, dtype=np.int32)
-    blocks = np.arange(-(-(position + count) // decoder.block_size), dtype=np.int32)
-    batch = SimpleNamespace(
-        token_ids=positions * 7 % VOCAB_SIZE,
-        positions=positions,
-        slot_mapping=positions,
-        query_start_loc=np.array([0, count], np.int32),
-        seq_lens=np.array([position + count], np.int32),
-        block_tables=blocks[None, :],
-        logit_rows=np.full(rows, count - 1, np.int32),
-    )
-    return decoder.logits(decoder.enqueue(batch, None)).copy()
-
-
-@pytest.fixture
-def decoder(tmp_path: Path) -> Any:
-    path = write_tiny_model(tmp_path / "m.gguf", "llama", "Q4_K_M")
-    options = LoadOptions(device="host:0", max_num_seqs=2, max_num_tokens=64, threads=1)
-    return load_model(path, options).decoder
-
-
-def test_a_step_allocates_nothing_and_is_replayed_from_its_third_time_on(decoder: Any) -> None:
-    step(decoder, 0, 40)
-    step(decoder, 40)
-    allocations, launches = decoder.num_device_allocations, [decoder.num_launches]
-    for position in range(41, 46):
-        step(decoder, position)
-        launches.append(decoder.num_launches)
-    assert decoder.num_device_allocations == allocations
-    recorded, *replayed = np.diff(launches)
-    assert recorded < 60  # of two layers
-    # The output matrix and the quantization before it are no part of the record.
-    assert set(replayed) <= {2, 3}
-    assert decoder.num_replays == 5
-
-
-@pytest.mark.usefixtures("no_faults")
-def test_a_record_that_replays_wrongly_is_never_used(decoder: Any, tmp_path: Path) -> None:
-    options = LoadOptions(device="host:0", max_num_seqs=2, max_num_tokens=64, threads=1)
-    other = load_model(tmp_path / "m.gguf", options).decoder
-    _native.gpu.emulate_fault("graph", 1)
-    for position in range(6):
-        got = step(decoder, position)
-        _native.gpu.emulate_fault("graph", 0)
-        np.testing.assert_array_equal(got, step(other, position))
-        _native.gpu.emulate_fault("graph", 1)
-    assert decoder.num_replays == 1
-    assert "another result" in decoder.recording_problem
-    assert other.recording_problem is None
-    assert other.num_replays == 4  # the first step allocated what records point at
-
-
-@pytest.mark.usefixtures("no_faults")
-def test_a_step_that_lacks_memory_has_not_happened_and_the_next_works() -> None:
-    rows = 1100  # whose logits are more than arenas have in reserve
-    options = LoadOptions(device="host:0", max_num_seqs=2, max_num_tokens=rows, threads=1)
-    decoder = load_model(None, options).decoder
-    wanted, expected = step(decoder, 0, 2), step(decoder, 2)
-    _native.gpu.emulate_fault("memory", 1)
-    with pytest.raises(OutOfMemoryError, match="device memory"):
-        step(decoder, 0, 2, rows=rows)
-    np.testing.assert_array_equal(step(decoder, 2), expected)
-    np.testing.assert_array_equal(step(decoder, 0, 2), wanted)
-
-
-@pytest.mark.usefixtures("no_faults")
-@pytest.mark.parametrize("calls", [1, 2, 7, 30])
-def test_a_lost_device_ends_requests_with_that_error_and_never_with_tokens(calls: int) -> None:
-    with LLM(device="host:0", max_num_seqs=2, max_model_len=64) as llm:
-        _native.gpu.emulate_fault("device", calls)
-        (result,) = llm.generate("Once", SamplingParams(temperature=0, max_tokens=8))
-        assert isinstance(result.error, DeviceError)
-        assert list(result.token_ids) == []
-
-
-@pytest.mark.usefixtures("no_faults")
-@pytest.mark.parametrize("nth", [1, 2, 3, 5, 8])
-def test_loading_without_memory_is_an_out_of_memory_error(nth: int) -> None:
-    _native.gpu.emulate_fault("memory", nth)
-    with pytest.raises(OutOfMemoryError, match="memory"):
-        load_model(None, LoadOptions(device="host:0", max_num_seqs=1))
-    _native.gpu.emulate_fault("memory", 0)
-    load_model(None, LoadOptions(device="host:0", max_num_seqs=1))
-
-
-def test_deterministic_steps_beyond_the_grid_are_refused_at_load(tmp_path: Path) -> None:
-    path = write_tiny_model(tmp_path / "m.gguf", **MODELS["experts"])
-    options = LoadOptions(device="host:0", max_num_tokens=40_000, threads=1, max_num_seqs=1)
-    with pytest.raises(InvalidArgumentError, match=r"40000 tokens are more .* at once, 32767"):
-        load_model(path, replace(options, deterministic=True))
-    load_model(path, options)
-
-
-def test_a_model_larger_than_its_share_is_refused_with_every_size() -> None:
-    with pytest.raises(OutOfMemoryError, match=r"host:0 has \d+ bytes free.*weights need \d+"):
-        load_model(None, LoadOptions(device="host:0", memory_fraction=1e-6))
