@@ -205,3 +205,25 @@ def test_embeddings_are_those_of_the_cpu(tmp_path: Path, device: str) -> None:
         with LLM(path, device=where, **options) as llm:
             rows.append(llm.embed(["the other one", "there is"]))
     np.testing.assert_allclose(rows[0], rows[1], atol=1e-3)
+
+
+def test_long_sequences_are_split_and_give_the_logits_of_the_cpu(
+    tmp_path: Path, device: str
+) -> None:
+    """Attention of single tokens is cut into parts of 256 positions."""
+    path = write_tiny_model(tmp_path / "m.gguf", "qwen2", "Q8_0", context_length=1024)
+    ids = prompt(772)
+    options = {"activations": "float", "kv_dtype": "f32"}
+    wanted = teacher_forced(path, ids, **options)[-2:]
+    got = teacher_forced(path, ids, step_sizes=[770, 1, 1], device=device, **options)[-2:]
+    assert kl_divergences(wanted, got).max() < FLOAT_KL
+
+
+def test_deterministic_steps_split_sequences_alike_whoever_else_is_there(tmp_path: Path) -> None:
+    shape = {"num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "head_dim": 16}
+    path = write_tiny_model(tmp_path / "m.gguf", "qwen3", "Q8_0", context_length=1024, **shape)
+    ids = prompt(516)
+    options = {"deterministic": True, "device": DEVICES[0]}
+    chunk = teacher_forced(path, ids, step_sizes=[506, 10], **options)
+    alone = teacher_forced(path, ids, step_sizes=[506, 3, 7], **options)
+    np.testing.assert_array_equal(chunk[506:509], alone[506:509])
