@@ -131,7 +131,7 @@ def test_settings_come_from_flags_then_the_environment_then_the_file(tmp_path: P
         (["--config", "/nonexistent.toml"], 2, "/nonexistent.toml"),
         (["--model", "/nonexistent.gguf"], 2, "/nonexistent.gguf"),
         (["--model", __file__], 1, "test_shutdown.py"),
-        (["--device", "cuda:0"], 1, "no GPU"),
+        (["--device", "cuda:0"], 1, "no usable GPU"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else None,
 )
