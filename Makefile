@@ -4,10 +4,10 @@ VENV ?= .venv
 CLANG_FORMAT ?= clang-format-19
 WORKERS ?= 2
 BIN := $(VENV)/bin
-SOURCES := $(shell find native python CMakeLists.txt pyproject.toml README.md \
+SOURCES := $(shell find native kernels python CMakeLists.txt pyproject.toml README.md \
 	-name '*.so' -o -name '__pycache__' -prune -o -type f -print)
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint check-kernels clean
 
 demo: $(VENV)/.installed
 	$(BIN)/rocmforge generate "Once upon a time"
@@ -21,7 +21,11 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/mypy
 	$(BIN)/codespell $$(git ls-files)
 	$(BIN)/validate-pyproject pyproject.toml
-	$(CLANG_FORMAT) --dry-run --Werror $$(git ls-files '*.cpp' '*.hpp')
+	$(CLANG_FORMAT) --dry-run --Werror $$(git ls-files '*.cpp' '*.hpp' '*.hip')
+
+# What the compiler makes of the GPU kernels; needs clang-19, llvm-19 and lld-19, no GPU.
+check-kernels:
+	$(PYTHON) tools/check_kernels.py
 
 # The wheel is built once; the targets below install it with what each of them needs.
 dist/.built: $(SOURCES) $(VENV)/.pip
