@@ -64,6 +64,7 @@ RF_DEVICE void soften_tile(Shared<kHeads>& s) {
       sum += weight;
     }
     sum = wave_sum<kWave>(sum);
+    wave_barrier<kWave>();  // all have read the maximum
     if (lane == 0) {
       const float shrink = exp(before - highest);
       s.shrink[h] = shrink;

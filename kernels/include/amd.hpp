@@ -46,6 +46,11 @@ RF_DEVICE void barrier() {
   __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
 }
 
+RF_DEVICE void join_lanes() {
+  __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront");
+  __builtin_amdgcn_wave_barrier();
+}
+
 template <int kWave, int kMask>
 RF_DEVICE int shuffle_xor_bits(int v) {
   if constexpr (kMask == 32) {

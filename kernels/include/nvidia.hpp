@@ -26,6 +26,7 @@ RF_DEVICE int block_x() { return static_cast<int>(blockIdx.x); }
 RF_DEVICE int block_y() { return static_cast<int>(blockIdx.y); }
 RF_DEVICE int block_z() { return static_cast<int>(blockIdx.z); }
 RF_DEVICE void barrier() { __syncthreads(); }
+RF_DEVICE void join_lanes() { __syncwarp(); }
 
 template <int kWave, int kMask, class T>
 RF_DEVICE T shuffle_xor(T v) {

@@ -35,6 +35,16 @@ RF_DEVICE T reduce_lanes(T v, Op op) {
 #endif
 }
 
+// What the lanes of a wave did to shared memory is done, as barrier() for a block.
+template <int kWave>
+RF_DEVICE void wave_barrier() {
+#if defined(RF_GPU_HOST)
+  host_reduce<kWave, kWave>(0, Max{});
+#else
+  join_lanes();
+#endif
+}
+
 template <int kWave, class T>
 RF_DEVICE T wave_sum(T v) {
   return reduce_lanes<kWave, kWave>(v, Sum{});

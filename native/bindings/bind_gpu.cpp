@@ -12,6 +12,7 @@
 #include "bindings/bindings.hpp"
 #include "core/error.hpp"
 #include "gpu/arena.hpp"
+#include "gpu/copy_bandwidth.hpp"
 #include "gpu/device.hpp"
 #include "gpu/emulation.hpp"
 
@@ -110,6 +111,7 @@ class DriverObject {
     driver_->make_current(ordinal);
   }
   std::shared_ptr<Driver> driver_;
+  gpu::Module module_ = nullptr;
 };
 
 void bind_driver(py::module_& m) {
@@ -181,13 +183,24 @@ void bind_driver(py::module_& m) {
       .def(
           "launch",
           [](D& d, const std::string& kernel, const py::bytes& args, std::uint32_t blocks,
-             std::uint32_t threads, OwnedStream& s) {
+             std::uint32_t threads, OwnedStream& s, std::uint32_t blocks_y,
+             std::uint32_t blocks_z) {
             const std::string bytes = args;
-            const gpu::Module module = d.driver_->load_module(nullptr);
-            d.driver_->launch(d.driver_->function(module, kernel), {{blocks}, {threads}, 0},
-                              bytes.data(), bytes.size(), s.handle);
+            if (!d.module_) d.module_ = d.driver_->load_module(nullptr);
+            d.driver_->launch(d.driver_->function(d.module_, kernel),
+                              {{blocks, blocks_y, blocks_z}, {threads}, 0}, bytes.data(),
+                              bytes.size(), s.handle);
           },
-          "A kernel of the emulation.")
+          "A kernel of what was loaded, or of the emulation.", py::arg("kernel"), py::arg("args"),
+          py::arg("blocks"), py::arg("threads"), py::arg("stream"), py::arg("blocks_y") = 1,
+          py::arg("blocks_z") = 1)
+      .def(
+          "load",
+          [](D& d, const py::bytes& code_object) {
+            const std::string bytes = code_object;
+            d.module_ = d.driver_->load_module(bytes.data());
+          },
+          "The contents of a code object.")
       .def("address",
            [](D&, DeviceMemory& p) { return reinterpret_cast<std::uintptr_t>(p.at(0, 0)); });
 }
@@ -235,6 +248,9 @@ void bind_arena(py::module_& m) {
 void bind_gpu(py::module_& m) {
   m.def("devices", &devices_of, py::arg("driver"),
         "Properties of every device of a runtime, in its order.");
+  m.def("copy_bandwidth", &gpu::copy_bandwidth, py::arg("driver"), py::arg("ordinal"),
+        py::arg("bytes"), py::call_guard<py::gil_scoped_release>(),
+        "Bytes a second, read and written, of copies within a device's memory.");
   m.def(
       "emulate_fault",
       [](const std::string& kind, std::int64_t calls) {

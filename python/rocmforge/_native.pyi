@@ -64,6 +64,8 @@ class gpu:
     @staticmethod
     def devices(driver: str) -> list[dict[str, Any]]: ...
     @staticmethod
+    def copy_bandwidth(driver: str, ordinal: int, bytes: int) -> float: ...
+    @staticmethod
     def emulate_fault(kind: str, calls: int) -> None: ...
 
     class Memory:
@@ -125,8 +127,16 @@ class gpu:
         ) -> None: ...
         def fill(self, to: gpu.Memory, value: int, nbytes: int, stream: gpu.Stream) -> None: ...
         def launch(
-            self, kernel: str, args: bytes, blocks: int, threads: int, stream: gpu.Stream
+            self,
+            kernel: str,
+            args: bytes,
+            blocks: int,
+            threads: int,
+            stream: gpu.Stream,
+            blocks_y: int = 1,
+            blocks_z: int = 1,
         ) -> None: ...
+        def load(self, code_object: bytes) -> None: ...
         def address(self, memory: gpu.Memory) -> int: ...
 
     class Arena:

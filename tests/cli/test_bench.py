@@ -48,6 +48,7 @@ def test_the_json_is_that_of_the_interface(
         "load_s",
         "peak_rss_bytes",
         "read_bandwidth_bytes_per_s",
+        "bandwidth_of",
     }
     names = [row["test"] for row in result["results"]]
     assert names == ["pp40", "tg6", "tg6@d20", "batch1", "batch3"]
@@ -60,6 +61,7 @@ def test_the_json_is_that_of_the_interface(
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     assert 10e6 < result["peak_rss_bytes"] <= peak
     assert result["read_bandwidth_bytes_per_s"] == 1e9
+    assert result["bandwidth_of"] == "reads on the CPU"
     assert bandwidth == [(2, 512 << 20)]
 
 
@@ -67,8 +69,18 @@ def test_the_json_is_that_of_the_interface(
 def test_the_screen_has_a_line_a_test(run: Any, tiny_model: Path) -> None:
     ran = run("bench", "--model", tiny_model, "-p", 8, "-n", 0, "-r", 1)
     assert ran.out.splitlines()[-1].startswith("pp8 ")
-    assert "read bandwidth 1.0 GB/s" in ran.out
+    assert "reads on the CPU: 1.0 GB/s" in ran.out
     assert "pp8: run 1 of 1" in ran.err
+
+
+def test_a_gpu_is_compared_with_copies_on_it(
+    run: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rocmforge.cli.bench.MIN_BANDWIDTH_BYTES", 1 << 20)
+    options = "-p 4 -n 2 -b 1 -r 1 --threads 1 --device host:0 --json"
+    result = run("bench", "--model", tiny_model, *options.split()).json
+    assert result["bandwidth_of"] == "copies on host:0"
+    assert 1e8 < result["read_bandwidth_bytes_per_s"] < 1e12
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """Launches kernels of the host build; argument structs are read from kernels/include/args.hpp.
 
 Memory that a kernel sees lies between margins of NaNs; a launch that changes a margin fails.
+ROCMFORGE_KERNEL_DEVICE ("cuda:0", "hip:0") has the code object of that device run instead, on pinned
+memory of the host.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from rocmforge import _native
+from rocmforge.model.gpu_devices import find_gpus
 
 KERNELS = Path(__file__).parents[2] / "kernels"
-WAVES = (32, 64)
+DEVICE = os.environ.get("ROCMFORGE_KERNEL_DEVICE")
 THREADS = 256
 ROW_PIECE = 1024  # floats of a row that one block of the row-wise kernels handles
 MARGIN = 256
@@ -26,6 +30,27 @@ SCALARS = {
     "std::int64_t": ctypes.c_int64,
     "float": ctypes.c_float,
 }
+
+
+@functools.cache
+def _device() -> tuple[Any, Any]:
+    """The driver of DEVICE with its kernels loaded, and a stream."""
+    (found,) = [gpu for gpu in find_gpus() if gpu.name == DEVICE]
+    assert found.code_object is not None, found.problem
+    driver = _native.gpu.Driver(found.driver, found.ordinal)
+    driver.load(found.code_object.read_bytes())
+    return driver, driver.create_stream()
+
+
+def _waves() -> tuple[int, ...]:
+    if DEVICE is None:
+        return (32, 64)
+    (size,) = [gpu.wave_size for gpu in find_gpus() if gpu.name == DEVICE]
+    assert size is not None
+    return (size,)
+
+
+WAVES = _waves()
 
 
 class KernelError(Exception):
@@ -76,13 +101,21 @@ def _library() -> ctypes.CDLL:
     return library
 
 
+def _bytes(count: int) -> np.ndarray:
+    if DEVICE is None:
+        return np.empty(count, np.uint8)
+    array: np.ndarray = _device()[0].allocate_pinned(count).array
+    return array
+
+
 class Memory:
     """An array for a kernel, 64-byte aligned, margins of 0xff bytes (NaNs) around it."""
 
     def __init__(self, content: np.ndarray) -> None:
         content = np.ascontiguousarray(content)
         size = -(-content.nbytes // 16) * 16
-        self._bytes = np.full(size + 2 * MARGIN + 64, 0xFF, np.uint8)
+        self._bytes = _bytes(size + 2 * MARGIN + 64)
+        self._bytes[:] = 0xFF
         self._begin = MARGIN + -(self._bytes.ctypes.data + MARGIN) % 64
         self._end = self._begin + content.nbytes
         view = self._bytes[self._begin : self._end]
@@ -134,6 +167,12 @@ def run(
     block: tuple[int, int, int] = (THREADS, 1, 1),
     shared_bytes: int = 0,
 ) -> None:
+    if DEVICE is not None:
+        driver, stream = _device()
+        y, z = (*grid[1:], 1, 1)[:2]
+        driver.launch(kernel, bytes(args), grid[0], block[0], stream, y, z)
+        stream.synchronize()
+        return
     error = ctypes.create_string_buffer(1000)
     failed = _library().rf_host_launch(
         kernel.encode(),

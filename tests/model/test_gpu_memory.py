@@ -36,7 +36,7 @@ def test_a_display_takes_its_share_unless_the_caller_decides() -> None:
     "knobs",
     [
         {"max_num_tokens": 50_000, "max_num_seqs": 64},
-        {"max_num_tokens": 50_000, "max_num_seqs": 2, "deterministic": True},
+        {"max_num_tokens": 30_000, "max_num_seqs": 2, "deterministic": True},
     ],
 )
 @pytest.mark.parametrize("experts", [0, 4])

@@ -41,8 +41,8 @@ def bench(
 ) -> None:
     """Time prompts and decoding, as median tokens per second and bytes read per second.
 
-    The fraction is of the read bandwidth, measured in the same run on a buffer of the model's
-    size, 512 MiB at least.
+    The fraction is of the bandwidth measured in the same run on a buffer of the model's size, 512
+    MiB at least: that of reads on the CPU, of copies (bytes read and written) on a GPU.
     """
     from rocmforge.cli.bench_runs import Bench, cases
 
@@ -66,9 +66,15 @@ def _report(model: LoadedModel, results: list[Result], json_output: bool) -> Non
     decoder = model.decoder
     device = "+".join(dict.fromkeys(placed.device for placed in model.placement))
     peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    note("measuring the read bandwidth")
     size = max(MIN_BANDWIDTH_BYTES, decoder.weight_bytes)
-    bandwidth = _native.cpu.read_bandwidth(decoder.num_threads, size)
+    gpus = [name for name in device.split("+") if name != "cpu"]
+    measured = f"copies on {gpus[0]}" if gpus else "reads on the CPU"
+    note(f"measuring the bandwidth of {measured}")
+    if gpus:
+        driver, ordinal = gpus[0].split(":")
+        bandwidth = _native.gpu.copy_bandwidth(driver, int(ordinal), size)
+    else:
+        bandwidth = _native.cpu.read_bandwidth(decoder.num_threads, size)
     rows = [
         {
             "test": result.case.name,
@@ -91,13 +97,14 @@ def _report(model: LoadedModel, results: list[Result], json_output: bool) -> Non
                 "load_s": model.load_s,
                 "peak_rss_bytes": peak_rss,
                 "read_bandwidth_bytes_per_s": bandwidth,
+                "bandwidth_of": measured,
             }
         )
         return
     write(
         f"{model.config.name} on {device} ({_native.cpu.isa()}, {decoder.num_threads} threads), "
         f"loaded in {model.load_s:.2f} s, peak {peak_rss / 2**20:.0f} MiB, "
-        f"read bandwidth {bandwidth / 1e9:.1f} GB/s\n\n"
+        f"{measured}: {bandwidth / 1e9:.1f} GB/s\n\n"
     )
     write(f"{'test':<14}{'tokens/s':>12}{'min':>12}{'max':>12}{'GB/s':>10}{'of limit':>10}\n")
     for row, result in zip(rows, results, strict=True):
