@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -17,6 +18,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs a test that takes `isa` once for every instruction set of this machine."""
     if "isa" in metafunc.fixturenames:
         metafunc.parametrize("isa", _native.cpu.available_isas())
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of collected tests would make every collection of garbage take a tenth of a second,
+    in the middle of what a test times."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
