@@ -114,6 +114,20 @@ class DriverObject {
   gpu::Module module_ = nullptr;
 };
 
+// One of the driver's copies, with offsets into both memories.
+template <class Class>
+void def_copy(Class& type, const char* name,
+              void (Driver::*copy)(void*, const void*, std::int64_t, gpu::Stream)) {
+  type.def(
+      name,
+      [copy](DriverObject& d, DeviceMemory& to, DeviceMemory& from, std::int64_t n, OwnedStream& s,
+             std::int64_t to_offset, std::int64_t from_offset) {
+        ((*d.driver_).*copy)(to.at(to_offset, n), from.at(from_offset, n), n, s.handle);
+      },
+      py::arg("to"), py::arg("source"), py::arg("nbytes"), py::arg("stream"),
+      py::arg("to_offset") = 0, py::arg("source_offset") = 0);
+}
+
 void bind_driver(py::module_& m) {
   py::class_<DeviceMemory>(m, "Memory", "Bytes on the device, or pinned ones on the host.")
       .def_property_readonly("nbytes", &DeviceMemory::bytes)
@@ -141,8 +155,11 @@ void bind_driver(py::module_& m) {
   });
 
   using D = DriverObject;
-  py::class_<D>(m, "Driver", "One device through a runtime: 'hip', 'cuda' or 'host'.")
-      .def(py::init<const std::string&, int>(), py::arg("name"), py::arg("ordinal") = 0)
+  py::class_<D> driver(m, "Driver", "One device through a runtime: 'hip', 'cuda' or 'host'.");
+  def_copy(driver, "copy_to_device", &Driver::copy_to_device);
+  def_copy(driver, "copy_to_host", &Driver::copy_to_host);
+  def_copy(driver, "copy_on_device", &Driver::copy_on_device);
+  driver.def(py::init<const std::string&, int>(), py::arg("name"), py::arg("ordinal") = 0)
       .def("allocate",
            [](D& d, std::int64_t n) { return std::make_unique<DeviceMemory>(d.driver_, n, false); })
       .def("allocate_pinned",
@@ -154,30 +171,6 @@ void bind_driver(py::module_& m) {
            [](D& d) {
              return std::make_unique<OwnedEvent>(d.driver_, d.driver_->create_event(true));
            })
-      .def(
-          "copy_to_device",
-          [](D& d, DeviceMemory& to, DeviceMemory& from, std::int64_t n, OwnedStream& s,
-             std::int64_t to_offset, std::int64_t from_offset) {
-            d.driver_->copy_to_device(to.at(to_offset, n), from.at(from_offset, n), n, s.handle);
-          },
-          py::arg("to"), py::arg("source"), py::arg("nbytes"), py::arg("stream"),
-          py::arg("to_offset") = 0, py::arg("source_offset") = 0)
-      .def(
-          "copy_to_host",
-          [](D& d, DeviceMemory& to, DeviceMemory& from, std::int64_t n, OwnedStream& s,
-             std::int64_t to_offset, std::int64_t from_offset) {
-            d.driver_->copy_to_host(to.at(to_offset, n), from.at(from_offset, n), n, s.handle);
-          },
-          py::arg("to"), py::arg("source"), py::arg("nbytes"), py::arg("stream"),
-          py::arg("to_offset") = 0, py::arg("source_offset") = 0)
-      .def(
-          "copy_on_device",
-          [](D& d, DeviceMemory& to, DeviceMemory& from, std::int64_t n, OwnedStream& s,
-             std::int64_t to_offset, std::int64_t from_offset) {
-            d.driver_->copy_on_device(to.at(to_offset, n), from.at(from_offset, n), n, s.handle);
-          },
-          py::arg("to"), py::arg("source"), py::arg("nbytes"), py::arg("stream"),
-          py::arg("to_offset") = 0, py::arg("source_offset") = 0)
       .def("fill", [](D& d, DeviceMemory& to, std::uint8_t value, std::int64_t n,
                       OwnedStream& s) { d.driver_->fill(to.at(0, n), value, n, s.handle); })
       .def(

@@ -3,6 +3,7 @@
 #include "model/decoder.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -131,7 +132,7 @@ void Decoder::forward(const Batch& batch) {
   Backend& be = *backend_;
   Step s{spec_, batch, activations_, *kv_};
   be.begin_step(s);
-  be.run(s, [&] {
+  const auto stages = [&] {
     s.layer = 0;
     be.embed(s, *embedding_);
     end_stage();
@@ -149,7 +150,8 @@ void Decoder::forward(const Batch& batch) {
       ++s.layer;
     }
     if (rows > 0) be.head(s, *output_norm_);
-  });
+  };
+  be.run(s, std::cref(stages));  // a reference: the lambda itself would be copied to the heap
   end_stage();
 }
 
