@@ -42,7 +42,7 @@ CpuWeights::CpuWeights(std::span<const Tensor> tensors, WeightUse use)
     check(w.cols == cols_ && w.num_matrices == num_matrices_, ErrorCode::kModelFile,
           "matrices of one group must have the same row length and expert count");
     const std::int64_t panels = cpu::num_panels(w.rows);
-    parts.push_back({w, rows_, Buffer(), 0, panels, num_panels});
+    parts.push_back({w, rows_, nullptr, 0, panels, num_panels});
     num_panels += panels;
     rows_ += w.rows;
     bytes_ += w.bytes();
@@ -64,16 +64,18 @@ CpuLinear::CpuLinear(const Kernels& kernels, ThreadPool& pool, bool float_activa
 LinearPtr CpuLinear::prepare(std::span<const Tensor> tensors, WeightUse use) {
   auto weights = std::make_unique<CpuWeights>(tensors, use);
   if (use == WeightUse::kTable || path(*weights, 1) == Path::kRows) return weights;
+  weights->memory = panels_;
   for (CpuWeights::Part& part : weights->parts) {
     const auto format = static_cast<int>(part.w.format);
     part.panel_bytes = k_.panels.bytes[format](part.w.cols);
     const std::int64_t all = part.w.num_matrices * part.num_panels;
-    part.panels = Buffer(static_cast<std::size_t>(all * part.panel_bytes));
+    part.panels = static_cast<std::byte*>(
+        panels_->allocate(static_cast<std::size_t>(all * part.panel_bytes)));
     pool_.parallel_for(all, 4, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t matrix = i / part.num_panels;
         const std::int64_t row = i % part.num_panels * kPanelRows;
-        k_.panels.pack[format](static_cast<std::byte*>(part.panels.data()) + i * part.panel_bytes,
+        k_.panels.pack[format](part.panels + i * part.panel_bytes,
                                static_cast<const std::byte*>(part.w.data) +
                                    matrix * part.w.matrix_bytes() + row * part.w.row_bytes(),
                                part.w.row_bytes(), part.w.cols,

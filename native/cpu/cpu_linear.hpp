@@ -10,10 +10,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "core/buffer.hpp"
+#include "core/slices.hpp"
 #include "core/thread_pool.hpp"
 #include "cpu/kernels.hpp"
 #include "ops/backend.hpp"
@@ -25,13 +27,11 @@ class CpuWeights final : public LinearWeights {
   struct Part {
     Tensor w;  // the file's rows
     std::int64_t row_begin;
-    Buffer panels;             // of all matrices; empty if products use the rows
+    std::byte* panels;         // of all matrices; null if products use the rows
     std::int64_t panel_bytes;  // of one
     std::int64_t num_panels;   // of a matrix
     std::int64_t panel_begin;  // of this part within the group
-    const std::byte* matrix(std::int64_t i) const {
-      return static_cast<const std::byte*>(panels.data()) + i * num_panels * panel_bytes;
-    }
+    const std::byte* matrix(std::int64_t i) const { return panels + i * num_panels * panel_bytes; }
   };
 
   CpuWeights(std::span<const Tensor> parts, WeightUse use);
@@ -39,6 +39,7 @@ class CpuWeights final : public LinearWeights {
   std::vector<Part> parts;
   std::int64_t num_panels = 0;
   bool exact;
+  std::shared_ptr<Slices> memory;  // of the panels
 };
 
 class CpuLinear {
@@ -90,6 +91,7 @@ class CpuLinear {
   const Kernels& k_;
   ThreadPool& pool_;
   bool float_activations_, deterministic_;
+  std::shared_ptr<Slices> panels_ = std::make_shared<Slices>();
   Buffer columns_[quant::kNumActivationTypes];  // for panels
   Buffer quantized_;                            // rows of x as activation blocks
   Buffer gathered_;                             // one expert's rows

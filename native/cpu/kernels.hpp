@@ -44,7 +44,7 @@ struct PackColumnsArgs {
 constexpr std::int64_t panel_columns_bytes(quant::ActivationType type, std::int64_t k,
                                            std::int64_t num_cols) {
   const std::int64_t step = type == quant::ActivationType::kFloat ? 32 * 4 : 64;
-  return (k + 31) / 32 * step * (num_cols < 8 ? 8 : num_cols);
+  return (k + 31) / 32 * step * ((num_cols + 7) / 8 * 8);
 }
 
 struct PanelArgs {
@@ -57,9 +57,9 @@ struct PanelArgs {
   void* scratch;       // kPanelScratchBytes, 64-byte aligned, of the calling thread alone
 };
 constexpr std::int64_t kPanelRows = 16;
-// Up to so many columns are one group, filled up with zeros to 1, 2, 4 or 8, and meet codes as they
-// come from memory; for more of them codes are expanded first.
-constexpr std::int64_t kFewColumns = 8;
+// Up to so many columns meet codes as they come from memory, in groups filled up with zeros; for
+// more of them codes are expanded first.
+constexpr std::int64_t kFewColumns = 16;
 // Sums of 32 rows by 512 columns, then 256 weights of 32 rows with their scales.
 constexpr std::int64_t kPanelSumsBytes = 32 * 512 * 4;
 constexpr std::int64_t kPanelScratchBytes = kPanelSumsBytes + 32 * 256 + 8 * 32 * 4 * 4;
@@ -76,11 +76,15 @@ struct PanelFns {
                                    std::int64_t k, std::int64_t rows);
   void (*pack_columns[quant::kNumActivationTypes])(const PackColumnsArgs&);
   void (*multiply[quant::kNumFormats])(const PanelArgs&);
-  std::int64_t many_group;  // what the level's registers hold of many columns
+  std::int64_t few_group, many_group;  // what the level's registers hold of few and many columns
 
+  // Columns of a group: of few 1, 2, 4, 6 or 8, all groups alike.
   std::int64_t group(std::int64_t num_cols) const {
     if (num_cols > kFewColumns) return many_group;
-    return num_cols <= 1 ? 1 : num_cols <= 2 ? 2 : num_cols <= 4 ? 4 : 8;
+    if (num_cols <= 1) return 1;
+    const std::int64_t groups = (num_cols + few_group - 1) / few_group;
+    const std::int64_t columns = (num_cols + groups - 1) / groups;
+    return (columns + 1) / 2 * 2;
   }
 };
 

@@ -15,6 +15,7 @@ struct Iv {
   static constexpr bool kSignedBytes = false;
   static constexpr bool kAnyByte = false;
   static constexpr int kFourUnitsColumns = 2;  // four units up to so many columns
+  static constexpr int kFewGroup = 4;
   static constexpr int kManyGroup = 4;
   using Bytes = __m256i;
   using Ints = __m256i;
@@ -142,10 +143,6 @@ struct Dot {
       sum = kGroup < kRun ? pairs : _mm256_add_epi32(sum, pairs);
     }
   }
-  template <int kGroup>
-  [[gnu::always_inline]] void add_at(Iv::Bytes w, const std::int8_t* x) {
-    add<kGroup>(w, Iv::word<kGroup>(x));
-  }
   [[gnu::always_inline]] Iv::Ints finish() const {
     if (shift < 0) return sum;
     return _mm256_add_epi32(sum, _mm256_srai_epi32(_mm256_set1_epi32(*offset), shift));
@@ -169,10 +166,6 @@ struct Dot<255, kGroups> {
     const __m256i products =
         _mm256_maddubs_epi16(_mm256_abs_epi8(integers), _mm256_sign_epi8(x, integers));
     sum = _mm256_add_epi32(sum, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
-  }
-  template <int kGroup>
-  [[gnu::always_inline]] void add_at(Iv::Bytes w, const std::int8_t* x) {
-    add<kGroup>(w, Iv::word<kGroup>(x));
   }
   [[gnu::always_inline]] Iv::Ints finish() const { return sum; }
 };

@@ -15,6 +15,7 @@ struct Iv {
   static constexpr bool kSignedBytes = false;
   static constexpr bool kAnyByte = true;
   static constexpr int kFourUnitsColumns = 4;  // four units up to so many columns
+  static constexpr int kFewGroup = 8;          // times two units, their sums of floats in memory
   static constexpr int kManyGroup = 6;         // times two units: 12 sums of integers, 12 of floats
   using Bytes = __m512i;
   using Ints = __m512i;
@@ -121,12 +122,6 @@ struct Dot {
   [[gnu::always_inline]] void add(Iv::Bytes w, Iv::Word x) {
     Iv::Ints s = sum;  // of a member GCC 12 would make a place in memory
     asm("vpdpbusd %2, %1, %0" : "+v"(s) : "v"(w), "v"(x));
-    sum = s;
-  }
-  template <int kGroup>
-  [[gnu::always_inline]] void add_at(Iv::Bytes w, const std::int8_t* x) {
-    Iv::Ints s = sum;
-    asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(s) : "v"(w), "m"(*reinterpret_cast<const int*>(x)));
     sum = s;
   }
   [[gnu::always_inline]] Iv::Ints finish() const { return sum; }

@@ -35,10 +35,6 @@ struct Dot {
     sum.a = vdotq_laneq_s32(sum.a, vreinterpretq_s8_u8(w.a), x, kGroup % 4);
     sum.b = vdotq_laneq_s32(sum.b, vreinterpretq_s8_u8(w.b), x, kGroup % 4);
   }
-  template <int kGroup>
-  [[gnu::always_inline]] void add_at(NeonLanes::Bytes w, const std::int8_t* x) {
-    add<kGroup>(w, DotLanes::word<kGroup>(x));
-  }
   [[gnu::always_inline]] NeonLanes::Ints finish() const { return sum; }
 };
 

@@ -7,6 +7,7 @@
 namespace rocmforge::cpu {
 
 void install_dotprod_panels_float(Kernels& k) {
+  k.panels.few_group = Iv::kFewGroup;
   k.panels.many_group = Iv::kManyGroup;
   install_float_panels(k);
 }

@@ -6,6 +6,7 @@
 namespace rocmforge::cpu {
 
 void install_i8mm_panels_float(Kernels& k) {
+  k.panels.few_group = Iv::kFewGroup;
   k.panels.many_group = Iv::kManyGroup;
   install_float_panels(k);
 }

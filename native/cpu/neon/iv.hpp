@@ -57,10 +57,6 @@ struct Dot {
     a.template add<kGroup == 0>(vreinterpretq_s8_u8(w.a), x);
     b.template add<kGroup == 0>(vreinterpretq_s8_u8(w.b), x);
   }
-  template <int kGroup>
-  [[gnu::always_inline]] void add_at(Iv::Bytes w, const std::int8_t* x) {
-    add<kGroup>(w, Iv::word<kGroup>(x));
-  }
   [[gnu::always_inline]] Iv::Ints finish() const {
     return {vaddq_s32(a.total(), offset), vaddq_s32(b.total(), offset)};
   }
@@ -87,10 +83,6 @@ struct Dot<255, kGroups> {
   [[gnu::always_inline]] void add(Iv::Bytes w, Iv::Word x) {
     a.add(vreinterpretq_s8_u8(w.a), x);
     b.add(vreinterpretq_s8_u8(w.b), x);
-  }
-  template <int kGroup>
-  [[gnu::always_inline]] void add_at(Iv::Bytes w, const std::int8_t* x) {
-    add<kGroup>(w, Iv::word<kGroup>(x));
   }
   [[gnu::always_inline]] Iv::Ints finish() const {
     return {vpaddq_s32(a.low, a.high), vpaddq_s32(b.low, b.high)};

@@ -17,6 +17,7 @@ struct NeonLanes {
   static constexpr int kLanes = 8;
   static constexpr bool kSignedBytes = true;
   static constexpr int kFourUnitsColumns = 2;  // four units up to so many columns
+  static constexpr int kFewGroup = 4;
 
   template <class T>
   struct Two {

@@ -8,6 +8,8 @@
 namespace rocmforge::cpu {
 namespace {
 
+constexpr std::int64_t kFloatPrefetch = 2048;  // bytes ahead
+
 template <class Block, int U, int C>
 [[gnu::noinline]] void float_tile(Iv::Floats* sums, const std::uint8_t* const* panels,
                                   const float* x, std::int64_t n) {
@@ -18,6 +20,9 @@ template <class Block, int U, int C>
     w[u] = panels[u] + u % kHalves * Iv::kLanes * static_cast<int>(sizeof(Block));
   for (std::int64_t i = 0; i < n; ++i, x += C) {
     unrolled<U>([&]<int u>() {
+      if constexpr (u % kHalves == 0)
+        __builtin_prefetch(w[u] + i * kPanelRows * static_cast<int>(sizeof(Block)) + kFloatPrefetch,
+                           0, 3);
       const Iv::Floats weights = Iv::values(reinterpret_cast<const Block*>(w[u]) + i * kPanelRows);
       unrolled<C>([&]<int c>() { s[u][c] = Iv::fma(weights, Iv::set(x + c), s[u][c]); });
     });
@@ -50,8 +55,11 @@ void multiply_floats(const PanelArgs& a) {
   for_panels(
       a,
       [&]<int C>(std::int64_t first, std::int64_t count) {
-        float_group<Block, kFewUnits<C>, C>(a, 0, C, sums, first, count);
-        store_sums<kFewUnits<C>>(a, {0, a.num_cols}, first, count);
+        constexpr int U = kFewUnits<C>;
+        const std::int64_t columns = packed_columns(a.num_cols, C);
+        for (std::int64_t c = 0; c < columns; c += C)
+          float_group<Block, U, C>(a, c, columns, sums + U * c, first, count);
+        store_sums<U>(a, {0, a.num_cols}, first, count);
       },
       [&](ColumnRange columns, std::int64_t first, std::int64_t count) {
         for (std::int64_t c = 0; c < columns.count; c += a.group)

@@ -124,9 +124,9 @@ struct PanelOf<quant::BlockIQ4_XS> : PanelLayout<4, 0, 128, PanelScales::kSigned
 // Columns are packed in groups (PanelFns::group), chunk by chunk: [chunk][group][step][column of
 // the group], an activation block (quant/activations.hpp) each; of a float format
 // [chunk][group][weight] [column of the group], a float each. What lies beyond the row's length or
-// the last column of few is zero.
+// the last column of few, whose groups are all full, is zero.
 constexpr std::int64_t packed_columns(std::int64_t columns, std::int64_t group) {
-  return columns < group ? group : columns;
+  return columns > kFewColumns ? columns : (columns + group - 1) / group * group;
 }
 
 // Of a group that begins with `first_column`; in blocks, or in runs of 32 floats. `steps` are those

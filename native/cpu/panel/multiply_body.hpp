@@ -10,8 +10,8 @@
 //   apart from the quant it belongs to.
 //
 // Few columns read codes straight from memory, several panels at a time: as many streams keep more
-// reads in flight than one core otherwise has. Many columns share codes expanded to a byte each in
-// the first-level cache.
+// reads in flight than one core otherwise has. More than a group of them meet a chunk's codes again
+// in the first-level cache. Many columns share codes expanded to a byte each there.
 //
 // No std:: templates here: what is not inlined becomes a weak symbol with this unit's instructions
 // in it (core/hd.hpp).
@@ -154,55 +154,77 @@ template <int i>
     return Iv::fma(Iv::floats(dot), scale, scaled);
 }
 
-// sums[c] += one unit's products with the C columns of a step. integers(g) are those of group g.
-template <int kNumScales, bool kHasMin, int kBias, int kMaxCode, int C, class Integers,
+// A step of U units at once: a word of activations meets all of them before the next is loaded, as
+// with a load for each product the load ports are the limit. The sums stay in memory, their
+// registers are the dots'. integers<u, g>() are those of group g of unit u.
+template <int kNumScales, bool kHasMin, int kBias, int kMaxCode, int U, int C, class Integers,
           class Scales>
-[[gnu::always_inline]] inline void add_step(Iv::Floats* sums, const BlockQ8x32* x,
-                                            Integers integers, const Scales& scales) {
-  Iv::Floats scaled[C];
-  unrolled<kNumScales>([&]<int i>() {
+[[gnu::always_inline]] inline void add_steps(Iv::Floats* sums, const BlockQ8x32* x,
+                                             Integers integers, const Scales& scales) {
+  Iv::Floats scaled[U][C];
+  unrolled<kNumScales>([&]<int i>() __attribute__((always_inline)) {
     constexpr int kGroups = 8 / kNumScales;
-    constexpr int kSum = kNumScales == 1 ? 2 : i;
-    Dot<kMaxCode, kGroups> dots[C];
-    unrolled<C>([&]<int c>() { dots[c].template start<kBias>(x[c].offsets[kSum]); });
-    unrolled<kGroups>([&]<int j>() {
-      const Iv::Bytes w = integers.template operator()<i * kGroups + j>();
-      unrolled<C>([&]<int c>() { dots[c].template add_at<j>(w, x[c].qs + 4 * (i * kGroups + j)); });
+    Dot<kMaxCode, kGroups> dots[U][C];
+    unrolled<C>([&]<int c>() __attribute__((always_inline)) {
+      unrolled<U>([&]<int u>() __attribute__((always_inline)) {
+        dots[u][c].template start<kBias>(x[c].offsets[kNumScales == 1 ? 2 : i]);
+      });
     });
-    unrolled<C>(
-        [&]<int c>() { scaled[c] = with_dot<i>(scaled[c], dots[c].finish(), scales.scale[i]); });
+    unrolled<kGroups>([&]<int j>() __attribute__((always_inline)) {
+      constexpr int kGroup = i * kGroups + j;
+      Iv::Bytes w[U];
+      unrolled<U>([&]<int u>() __attribute__((always_inline)) {
+        w[u] = integers.template operator()<u, kGroup>();
+      });
+      unrolled<C>([&]<int c>() __attribute__((always_inline)) {
+        const Iv::Word word = Iv::word<j>(x[c].qs + 4 * kGroup);
+        unrolled<U>([&]<int u>()
+                        __attribute__((always_inline)) { dots[u][c].template add<j>(w[u], word); });
+      });
+    });
+    unrolled<C>([&]<int c>() __attribute__((always_inline)) {
+      unrolled<U>([&]<int u>() __attribute__((always_inline)) {
+        scaled[u][c] = with_dot<i>(scaled[u][c], dots[u][c].finish(), scales[u].scale[i]);
+      });
+    });
   });
-  unrolled<C>([&]<int c>() { add_scaled<kNumScales, kHasMin>(sums[c], scaled[c], x[c], scales); });
+  unrolled<C>([&]<int c>() __attribute__((always_inline)) {
+    unrolled<U>([&]<int u>() __attribute__((always_inline)) {
+      add_scaled<kNumScales, kHasMin>(sums[u * C + c], scaled[u][c], x[c], scales[u]);
+    });
+  });
 }
 
-// How far ahead of a step memory is fetched. The hardware's own prefetcher follows the streams, but
-// starts anew with every panel: one column of Q4_0 reads 85 % of the read bandwidth without, 90 %
-// with this; of Q4_K, whose headers lie between the chunks, 25 and 37 of 39 GB/s.
-template <class P>
-constexpr std::int64_t kPrefetch = P::kChunkBytes / 2;
-
-// A chunk of U units straight from their panels. sums: [U][C]
+// A chunk of U units straight from their panels. sums: [U][C]; `next` is what the same units read a
+// chunk later, fetched meanwhile. The hardware's own prefetcher follows the streams, but starts
+// anew with every panel: one column of Q4_0 reads 85 % of the read bandwidth without, 97 % with
+// this, of Q4_K, whose headers lie between the chunks, 64 %.
 template <class P, int U, int C>
 [[gnu::noinline]] void direct_tile(Iv::Floats* sums, const std::uint8_t* const* panels,
-                                   const BlockQ8x32* x, std::int64_t steps) {
-  Iv::Floats s[U][C];
-  unrolled<U>([&]<int u>() { unrolled<C>([&]<int c>() { s[u][c] = sums[u * C + c]; }); });
+                                   const std::uint8_t* const* next, const BlockQ8x32* x,
+                                   std::int64_t steps) {
   const std::uint8_t* w[U];
+  const std::uint8_t* ahead[U];
   for (int u = 0; u < U; ++u) w[u] = panels[u];
+  for (int u = 0; u < U; ++u) ahead[u] = next[u];
   std::int64_t at = P::kHeaderBytes;
   for (std::int64_t step = 0; step < steps; ++step, x += C, at += P::kStepBytes) {
-    unrolled<U>([&]<int u>() {
+    StepScales<P> scales[U];
+    unrolled<U>([&]<int u>() __attribute__((always_inline)) {
       constexpr int kHalf = u % kHalves;
       const std::uint8_t* p = w[u] + at;
       if constexpr (kHalf == 0)
         for (std::int64_t i = 0; i < P::kStepBytes; i += 64)
-          __builtin_prefetch(p + kPrefetch<P> + i, 0, 3);
-      const std::uint8_t* lanes = p + kHalf * 4 * Iv::kLanes;
-      add_step<P::kNumScales, P::kHasMin, kIntegerBias<P>, P::kMaxCode, C>(
-          s[u], x, [&]<int g>() { return integers_at<P, g>(lanes); }, scales_at<P>(w[u], p, kHalf));
+          __builtin_prefetch(ahead[u] + at + i, 0, 3);
+      scales[u] = scales_at<P>(w[u], p, kHalf);
     });
+    add_steps<P::kNumScales, P::kHasMin, kIntegerBias<P>, P::kMaxCode, U, C>(
+        sums, x,
+        [&]<int u, int g>() __attribute__((always_inline)) {
+          return integers_at<P, g>(w[u] + at + u % kHalves * 4 * Iv::kLanes);
+        },
+        scales);
   }
-  unrolled<U>([&]<int u>() { unrolled<C>([&]<int c>() { sums[u * C + c] = s[u][c]; }); });
 }
 
 // A chunk of kUnits units with a byte a weight: [step][unit][group][lanes]. Where the instruction
@@ -336,13 +358,21 @@ template <class P, int C>
 inline void multiply_few(const PanelArgs& a, std::int64_t first, std::int64_t count) {
   constexpr int U = kFewUnits<C>;
   auto* sums = static_cast<Iv::Floats*>(a.scratch);
-  for (int i = 0; i < U * C; ++i) sums[i] = Iv::zero();
+  const std::int64_t columns = packed_columns(a.num_cols, C);
+  for (std::int64_t i = 0; i < U * columns; ++i) sums[i] = Iv::zero();
   Units<P, U> units(a, first, count);
   const auto* x = static_cast<const BlockQ8x32*>(a.columns);
-  for (std::int64_t steps = a.k / kPanelStep; steps > 0; steps -= kChunkSteps) {
-    direct_tile<P, U, C>(sums, units.at, x, smaller(kChunkSteps, steps));
+  for (std::int64_t left = a.k / kPanelStep; left > 0; left -= kChunkSteps) {
+    const std::int64_t steps = smaller(kChunkSteps, left);
+    // After the last chunk, that of the panels that a thread multiplies next.
+    const std::int64_t ahead = left > kChunkSteps ? P::kChunkBytes
+                                                  : steps * P::kStepBytes + P::kHeaderBytes +
+                                                        (U / kHalves - 1) * P::bytes(a.k);
+    const std::uint8_t* next[U];
+    for (int u = 0; u < U; ++u) next[u] = units.at[u] + ahead;
+    for (std::int64_t c = 0; c < columns; c += C, x += C * steps)
+      direct_tile<P, U, C>(sums + U * c, units.at, next, x, steps);
     units.next_chunk();
-    x += C * kChunkSteps;
   }
   store_sums<U>(a, {0, a.num_cols}, first, count);
 }
@@ -390,8 +420,11 @@ inline void for_panels(const PanelArgs& a, Few few, Many many) {
     };
     if (a.group == 1) return with.template operator()<1>();
     if (a.group == 2) return with.template operator()<2>();
-    if (a.group == 4) return with.template operator()<4>();
-    return with.template operator()<8>();
+    if constexpr (Iv::kFewGroup > 4) {
+      if (a.group == 6) return with.template operator()<6>();
+      if (a.group == 8) return with.template operator()<8>();
+    }
+    return with.template operator()<4>();
   }
   const std::int64_t most = kMaxColumns / a.group * a.group;
   for (std::int64_t c = 0; c < a.num_cols; c += most)
