@@ -48,8 +48,33 @@ ThreadPool::~ThreadPool() {
   for (std::thread& t : workers_) t.join();
 }
 
+ThreadPool::Loop::Piece ThreadPool::Loop::piece(std::int64_t index) const noexcept {
+  std::int64_t begin = 0;
+  if (round > 0) {
+    while (true) {
+      const std::int64_t size = (n - begin) / (2 * round) / grain * grain;
+      if (size <= grain) break;
+      if (index < round) return {begin + index * size, size};
+      begin += round * size;
+      index -= round;
+    }
+  }
+  return {begin + index * grain, grain};
+}
+
+std::int64_t ThreadPool::Loop::num_pieces() const noexcept {
+  std::int64_t pieces = 0, begin = 0;
+  while (round > 0) {
+    const Piece first = piece(pieces);
+    begin = first.begin;
+    if (first.size <= grain) break;
+    pieces += round;
+  }
+  return pieces + (n - begin + grain - 1) / grain;
+}
+
 void ThreadPool::run(const Loop& loop) {
-  const auto chunks = static_cast<std::uint32_t>((loop.n + loop.grain - 1) / loop.grain);
+  const auto chunks = static_cast<std::uint32_t>(loop.num_pieces());
   loop_ = loop;
   done_.store(0, std::memory_order_relaxed);
   const std::uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
@@ -74,8 +99,8 @@ void ThreadPool::work(std::uint32_t epoch, int thread) noexcept {
                                        std::memory_order_acquire))
       continue;
     // The chunk is ours and not done, so loop_ cannot change until done_ says so.
-    const std::int64_t begin = static_cast<std::int64_t>(next) * loop_.grain;
-    loop_.call(loop_.ctx, begin, std::min(begin + loop_.grain, loop_.n), thread);
+    const Loop::Piece piece = loop_.piece(static_cast<std::int64_t>(next));
+    loop_.call(loop_.ctx, piece.begin, std::min(piece.begin + piece.size, loop_.n), thread);
     done_.fetch_add(1, std::memory_order_release);
     ticket = ticket_.load(std::memory_order_acquire);
   }

@@ -33,11 +33,15 @@ class ThreadPool {
   // Counts a part of a piece that would otherwise be long.
   void note_progress() noexcept { alone_.fetch_add(1, std::memory_order_relaxed); }
 
+  // kShrinking: a round of a piece for each thread takes half of what is left, down to pieces of
+  // `grain`: long streams first, and little to wait for at the end.
+  enum class Pieces { kEqual, kShrinking };
+
   // Calls f(begin, end, thread_index) over [0, n) in pieces of `grain` (the last one shorter;
   // larger pieces where n / grain would exceed kMaxChunks). f must not throw. One loop at a time:
   // the pool belongs to the thread that runs the step.
   template <class F>
-  void parallel_for(std::int64_t n, std::int64_t grain, F&& f) {
+  void parallel_for(std::int64_t n, std::int64_t grain, F&& f, Pieces pieces = Pieces::kEqual) {
     if (n <= 0) return;
     if (grain < (n + kMaxChunks - 1) / kMaxChunks) grain = (n + kMaxChunks - 1) / kMaxChunks;
     if (workers_.empty() || n <= grain) {
@@ -51,7 +55,8 @@ class ThreadPool {
     run(Loop{[](void* ctx, std::int64_t begin, std::int64_t end, int thread) {
                (*static_cast<Fn*>(ctx))(begin, end, thread);
              },
-             const_cast<void*>(static_cast<const void*>(&f)), n, grain});
+             const_cast<void*>(static_cast<const void*>(&f)), n, grain,
+             pieces == Pieces::kEqual ? 0 : num_threads()});
   }
 
  private:
@@ -62,6 +67,13 @@ class ThreadPool {
     void* ctx;
     std::int64_t n;
     std::int64_t grain;
+    std::int64_t round;  // pieces of a size; 0: all of one
+
+    struct Piece {
+      std::int64_t begin, size;
+    };
+    Piece piece(std::int64_t index) const noexcept;
+    std::int64_t num_pieces() const noexcept;
   };
 
   void run(const Loop& loop);

@@ -10,11 +10,8 @@
 namespace rocmforge::cpu {
 namespace {
 
-// Panels a thread takes at once: few enough that a slow thread holds up little, whole tiles of the
-// kernels, and enough that taking them costs nothing.
-std::int64_t panel_grain(std::int64_t panels, int threads) {
-  return std::clamp<std::int64_t>(panels / (std::int64_t{8} * threads) / 4 * 4, 4, 16);
-}
+// Panels that a thread takes at once when few are left: a tile of the kernels.
+constexpr std::int64_t kPanelGrain = 4;
 
 // Products in tiles expand two panels at a time and keep the sums of 16 in the second-level cache.
 std::int64_t tile_grain(std::int64_t panels, int threads) {
@@ -188,19 +185,23 @@ void CpuLinear::multiply_expert(float* y, const PreparedActivation& x, const Cpu
 }
 
 template <class F>
-void CpuLinear::for_panels(const CpuWeights& w, std::int64_t grain, F f) {
-  pool_.parallel_for(w.num_panels, grain, [&](std::int64_t first, std::int64_t last, int thread) {
-    for (const CpuWeights::Part& p : w.parts) {
-      const std::int64_t from = std::max(first - p.panel_begin, std::int64_t{0});
-      const std::int64_t to = std::min(last - p.panel_begin, p.num_panels);
-      if (from < to) f(p, from, to, thread);
-    }
-  });
+void CpuLinear::for_panels(const CpuWeights& w, std::int64_t grain, ThreadPool::Pieces pieces,
+                           F f) {
+  pool_.parallel_for(
+      w.num_panels, grain,
+      [&](std::int64_t first, std::int64_t last, int thread) {
+        for (const CpuWeights::Part& p : w.parts) {
+          const std::int64_t from = std::max(first - p.panel_begin, std::int64_t{0});
+          const std::int64_t to = std::min(last - p.panel_begin, p.num_panels);
+          if (from < to) f(p, from, to, thread);
+        }
+      },
+      pieces);
 }
 
 void CpuLinear::multiply_tiles(float* y, const CpuWeights& w, std::int64_t matrix,
                                std::int64_t cols) {
-  for_panels(w, tile_grain(w.num_panels, pool_.num_threads()),
+  for_panels(w, tile_grain(w.num_panels, pool_.num_threads()), ThreadPool::Pieces::kEqual,
              [&](const CpuWeights::Part& p, std::int64_t first, std::int64_t last, int thread) {
                k_.gemm.gemm[static_cast<int>(p.w.format)](
                    {y + p.row_begin, w.rows(), p.matrix(matrix), tiles_.data(), p.w.cols, p.w.rows,
@@ -210,8 +211,11 @@ void CpuLinear::multiply_tiles(float* y, const CpuWeights& w, std::int64_t matri
 
 void CpuLinear::multiply_panels(float* y, const CpuWeights& w, std::int64_t matrix,
                                 std::int64_t cols) {
+  // Many columns at some levels make a piece long enough to look like a hang.
+  const bool few = cols <= kFewColumns;
   for_panels(
-      w, panel_grain(w.num_panels, pool_.num_threads()),
+      w, few ? kPanelGrain : tile_grain(w.num_panels, pool_.num_threads()),
+      few ? ThreadPool::Pieces::kShrinking : ThreadPool::Pieces::kEqual,
       [&](const CpuWeights::Part& p, std::int64_t first, std::int64_t last, int thread) {
         const Buffer& x = columns_[static_cast<int>(quant::info(p.w.format).activation)];
         k_.panels.multiply[static_cast<int>(p.w.format)](

@@ -84,7 +84,7 @@ class CpuLinear {
                      const std::int32_t* source, std::int64_t first, std::int64_t cols);
   // Calls f(part, first, last, thread) for ranges of the parts' panels, on all threads.
   template <class F>
-  void for_panels(const CpuWeights& w, std::int64_t grain, F f);
+  void for_panels(const CpuWeights& w, std::int64_t grain, ThreadPool::Pieces pieces, F f);
   // Grows, never shrinks: a step of a size met before allocates nothing.
   static void* reserve(Buffer& buffer, std::int64_t bytes);
 

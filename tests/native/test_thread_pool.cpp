@@ -25,6 +25,29 @@ TEST_CASE("every index is visited exactly once, whatever the grain and the numbe
   }
 }
 
+TEST_CASE("pieces that shrink visit every index once and end with small ones") {
+  for (const int threads : {2, 3, 5}) {
+    ThreadPool pool(threads);
+    for (const std::int64_t n : {1, 4, 5, 31, 64, 1000, 70001}) {
+      std::vector<std::atomic<int>> visits(static_cast<std::size_t>(n));
+      std::atomic<std::int64_t> last_size{0}, largest{0};
+      pool.parallel_for(
+          n, 4,
+          [&](std::int64_t begin, std::int64_t end, int) {
+            for (std::int64_t i = begin; i < end; ++i) ++visits[static_cast<std::size_t>(i)];
+            if (end == n) last_size = end - begin;
+            std::int64_t most = largest;
+            while (end - begin > most && !largest.compare_exchange_weak(most, end - begin)) {
+            }
+          },
+          ThreadPool::Pieces::kShrinking);
+      for (const auto& v : visits) CHECK(v == 1);
+      CHECK(last_size <= 4);
+      if (n >= 1000) CHECK(largest == n / (2 * threads) / 4 * 4);
+    }
+  }
+}
+
 TEST_CASE("what a loop wrote is visible after it, loop after loop") {
   ThreadPool pool(3);
   std::vector<std::int64_t> values(256);
