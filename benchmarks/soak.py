@@ -7,7 +7,8 @@ Clients ask for completions, chats, structured answers and embeddings, streamed 
 streams in their middle, and send hostile requests. Greedy answers are compared with what each
 prompt gave when it was asked alone, which holds for a server that is deterministic. Memory, from
 /metrics, and latencies are told in windows; the memory's slope over time leaves out the first
-fifth, in which buffers grow to what they are needed for. Exits with 1 if an answer was wrong.
+fifth, in which buffers grow to what they are needed for. The windows take turns at the
+concurrencies. Exits with 1 if an answer was wrong.
 """
 
 from __future__ import annotations
@@ -15,23 +16,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import datetime
 import itertools
 import json
 import math
-import os
 import random
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
-
 from hostile import Hostile, ask, hostile_requests
 from hostile.bodies import CHAT, COMPLETIONS, EMBEDDINGS
 from hostile.exchange import post
+from serving.windows import Window, slope
+from side_by_side.build import rocmforge_build
+from side_by_side.machine import command, machine
+from side_by_side.statistics import quantile
 
 STORY = "the old king went down to the sea and told his daughter that it was cold and grey"
 NUM_PROMPTS = 24
@@ -42,40 +44,6 @@ SCHEMA = {
     "additionalProperties": False,
 }
 LIMIT_S = 120.0
-
-
-@dataclass
-class Window:
-    """What was measured in one stretch of time; latencies of requests that mean well, whole."""
-
-    at_s: float
-    latencies: list[float] = field(default_factory=list)
-    rss: dict[str, float] = field(default_factory=dict)  # by process, at its end
-
-    def told(self) -> dict[str, Any]:
-        return {
-            "at_s": round(self.at_s, 1),
-            "requests": len(self.latencies),
-            "p50_s": quantile(self.latencies, 0.5),
-            "p99_s": quantile(self.latencies, 0.99),
-            "rss_bytes": self.rss,
-        }
-
-
-def quantile(values: list[float], q: float) -> float | None:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else None
-
-
-def slope(times_s: list[float], values: list[float]) -> tuple[float, float] | None:
-    """Least squares: the slope per hour, and half of its 95 % interval; None for too few points."""
-    if len(values) < 4:
-        return None
-    x, y = np.array(times_s) / 3600, np.array(values)
-    fit = np.polyfit(x, y, 1)
-    spread = float(((y - np.polyval(fit, x)) ** 2).sum()) / (len(x) - 2)
-    error = math.sqrt(spread / float(((x - x.mean()) ** 2).sum()))
-    return float(fit[0]), 1.96 * error
 
 
 class Soak:
@@ -96,15 +64,17 @@ class Soak:
         for number in range(NUM_PROMPTS):
             for path, body in self._greedy(number):
                 self._expected[json.dumps([path, body])] = await self._text(path, body)
+        held = await self._held()
         self._started_at = time.monotonic()
         self._ends_at = self._started_at + 60 * self._options.minutes
-        self.windows = [Window(0.0)]
-        clients = [asyncio.create_task(self._client()) for _ in range(self._options.concurrency)]
+        levels = self._options.concurrency
+        self.windows = [Window(0.0, levels[0])]
+        clients = [asyncio.create_task(self._client(i)) for i in range(max(levels))]
         sampler = asyncio.create_task(self._sample())
         await asyncio.gather(*clients)
         sampler.cancel()
         await self._end_window()
-        return await self._report(models[0]["id"])
+        return await self._report(models[0]["id"], held)
 
     # --- what is asked
 
@@ -117,8 +87,11 @@ class Soak:
             (CHAT, {"messages": [{"role": "user", "content": text}], **settings}),
         ]
 
-    async def _client(self) -> None:
+    async def _client(self, number: int) -> None:
         while time.monotonic() < self._ends_at:
+            if number >= self.windows[-1].concurrency:
+                await asyncio.sleep(0.1)
+                continue
             draw = self._random.random()
             if draw < self._options.hostile:
                 await self._one("hostile", self._send_hostile())
@@ -211,7 +184,9 @@ class Soak:
         while True:
             await asyncio.sleep(length_s)
             await self._end_window()
-            self.windows.append(Window(time.monotonic() - self._started_at))
+            levels = self._options.concurrency
+            level = levels[len(self.windows) % len(levels)]
+            self.windows.append(Window(time.monotonic() - self._started_at, level))
 
     async def _end_window(self) -> None:
         metrics = await self._metrics()
@@ -225,14 +200,21 @@ class Soak:
         lines = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
         return {name: float(value) for name, value in lines}
 
-    async def _report(self, model: str) -> dict[str, Any]:
+    async def _held(self) -> dict[str, float]:
+        """What a server that is idle has, of its own and of the system."""
         await asyncio.sleep(2)  # heartbeats tell of what has ended
+        metrics = await self._metrics()
+        return {what: metrics[f"rocmforge_server_{what}"] for what in ("tasks", "descriptors")}
+
+    async def _report(self, model: str, before: dict[str, float]) -> dict[str, Any]:
+        after = await self._held()
         metrics = await self._metrics()
         leftovers = {
             "running": metrics["rocmforge_requests_running"],
             "waiting": metrics["rocmforge_requests_waiting"],
             "blocks": metrics["rocmforge_kv_blocks"] - metrics["rocmforge_kv_blocks_free"],
             "engine restarts": metrics["rocmforge_engine_restarts_total"],
+            **{what: max(0.0, after[what] - before[what]) for what in after},
         }
         self.faults += [f"left at the end: {n} {what}" for what, n in leftovers.items() if n]
         later = self.windows[len(self.windows) // 5 :]
@@ -242,11 +224,11 @@ class Soak:
         }
         return {
             "model": model,
-            "cpus": os.cpu_count(),
             "minutes": self._options.minutes,
-            "concurrency": self._options.concurrency,
+            "p99_s": {level: self._p99(level) for level in self._options.concurrency},
             "hostile_share": self._options.hostile,
             "requests": dict(self.counts),
+            "held_when_idle": {"before": before, "after": after},
             "faults": self.faults[:100],
             "num_faults": len(self.faults),
             "rss_mib_per_hour": {
@@ -256,18 +238,39 @@ class Soak:
             "windows": [window.told() for window in self.windows],
         }
 
+    def _p99(self, level: int) -> dict[str, float | None]:
+        """Of the first and of the second half of the time, at one concurrency."""
+        middle = self._started_at + 30 * self._options.minutes
+        halves: dict[str, list[float]] = {"first half": [], "second half": []}
+        for window in self.windows:
+            if window.concurrency == level:
+                is_late = self._started_at + window.at_s >= middle
+                halves["second half" if is_late else "first half"] += window.latencies
+        return {name: quantile(latencies, 0.99) for name, latencies in halves.items()}
+
+
+def concurrencies(text: str) -> list[int]:
+    return [int(level) for level in text.split(",")]
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url", default="http://127.0.0.1:8080")
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--concurrency", type=int, default=12)
+    parser.add_argument("--concurrency", type=concurrencies, default=[1, 4, 16, 64])
     parser.add_argument("--hostile", type=float, default=0.3, help="share of hostile requests")
     parser.add_argument("--windows", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the results here")
     options = parser.parse_args()
-    report = asyncio.run(Soak(options.url, options).run())
+    now = datetime.datetime.now(datetime.timezone.utc)
+    report = {
+        "date": now.isoformat(timespec="seconds"),
+        "command": command(),
+        "machine": machine(),
+        "versions": rocmforge_build(),
+        **asyncio.run(Soak(options.url, options).run()),
+    }
     text = json.dumps(report, indent=1)
     print(text)
     if options.json:

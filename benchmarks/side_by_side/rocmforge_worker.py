@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rocmforge import LLM, SamplingParams, _native
+from rocmforge import LLM, SamplingParams
 from rocmforge.cli.bench_runs import Bench, Case
 from rocmforge.engine.config import EngineConfig
 from rocmforge.model.loader import load_model
-from side_by_side.worker import built_with, floats_as_text, peak_rss_bytes, serve
+from side_by_side.build import rocmforge_build
+from side_by_side.worker import floats_as_text, peak_rss_bytes, serve
 
 
 class RocmForge:
@@ -24,13 +23,7 @@ class RocmForge:
         self._llm: LLM | None = None
 
     def describe(self) -> dict[str, Any]:
-        return {
-            "rocmforge": _native.BUILD.version,
-            "commit": _native.BUILD.commit,
-            "isa": _native.cpu.isa(),
-            "built_with": built_with([Path(_native.__file__)]),
-            "python": platform.python_version(),
-        }
+        return rocmforge_build()
 
     def load(
         self, path: str, threads: int, max_sequences: int, max_length: int, cache_tokens: int

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from served import SMALL, Served, serving
 
-from soak import NUM_PROMPTS, Soak, slope
+from serving.windows import slope
+from soak import NUM_PROMPTS, Soak
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def options(seconds: float) -> argparse.Namespace:
-    return argparse.Namespace(minutes=seconds / 60, concurrency=6, hostile=0.3, windows=5, seed=1)
+    return argparse.Namespace(
+        minutes=seconds / 60, concurrency=[2, 6], hostile=0.3, windows=5, seed=1
+    )
 
 
 def test_a_soak_tells_of_requests_memory_and_latencies_and_finds_nothing_wrong(
@@ -35,6 +38,9 @@ def test_a_soak_tells_of_requests_memory_and_latencies_and_finds_nothing_wrong(
     assert len(windows) >= 5
     assert sum(window["requests"] for window in windows) > 20
     assert all(window["rss_bytes"]["engine"] > 2**20 for window in windows)
+    assert [w["concurrency"] for w in windows[:4]] == [2, 6, 2, 6]
+    assert set(report["p99_s"]) == {2, 6}
+    assert report["held_when_idle"]["after"] == report["held_when_idle"]["before"]
     assert all(w["p50_s"] <= w["p99_s"] for w in windows if w["requests"])
     assert report["rss_mib_per_hour"]["server"] is not None
 

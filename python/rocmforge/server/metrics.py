@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -85,6 +86,8 @@ class _EngineCollector(Collector):
         yield memory
         num_tasks = len(asyncio.all_tasks())
         yield _gauge("server_tasks", "Tasks of the server's event loop.", num_tasks)
+        num_open = sum(1 for _ in Path("/proc/self/fd").iterdir())
+        yield _gauge("server_descriptors", "Files and sockets that the server has open.", num_open)
 
 
 def _engine_metrics(beat: Heartbeat) -> Iterator[Metric]:

@@ -1,0 +1,1 @@
+"""Servers under load: streams of completions, and the servers they come from."""
