@@ -1,21 +1,23 @@
 """Drives a real engine over the fake decoder, step by step, and checks its invariants after each.
 
-Everything is drawn from one seed: the sizes of pool and step, the arrivals, cancellations and
-faults. The letters are those of the invariants in the reliability notes of the project: I1-I5
-pool and cache, I6 progress of each sequence, I7 the tokens a client sees, I8 usage, I9 progress,
-I10 limits, I12 cancellation, I13 nothing left behind, I14 states, I15 counters, I16 namespaces,
-I18 admission.
+Everything is drawn from one seed: the sizes of pool and step, the arrivals, cancellations, faults
+and how it ends. The letters are those of the invariants in the reliability notes of the project:
+I1-I5 pool and cache, I6 progress of each sequence, I7 the tokens a client sees, I8 usage, I9
+progress, I10 limits, I11 deadlines, I12 cancellation, I13 nothing left behind, I14 states, I15
+counters, I16 namespaces, I17 draining, I18 admission.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
-from dataclasses import dataclass, field
+from collections import deque
 
-from fake_decoder import FakeDecoder, expected_row, expected_tokens
+from fake_decoder import FakeDecoder
+from simulated_client import Client, SimulatedGrammar
 
 from rocmforge.engine.engine import Engine
-from rocmforge.engine.messages import Cancel, Event, Finished, RowsEvent, Submit, TokenEvent
+from rocmforge.engine.messages import Cancel, Event, Finished, Submit
 from rocmforge.engine.sampling import SamplingParams
 from rocmforge.engine.scheduler import SchedulerConfig
 from rocmforge.engine.stats import EngineStats
@@ -28,17 +30,7 @@ from rocmforge.errors import (
 )
 
 VOCAB_SIZE = 30
-
-
-@dataclass
-class Client:
-    """One request as its sender sees it."""
-
-    submit: Submit
-    token_ids: list[int] = field(default_factory=list)
-    num_rows: int = 0
-    finished: Finished | None = None
-    steps_since_cancel: int | None = None
+HOUR_S = 3600.0
 
 
 class Simulation:
@@ -62,18 +54,29 @@ class Simulation:
             max_num_seqs=max_num_seqs,
             max_queue=rng.choice([2, 5, 50]),
         )
-        self.engine = Engine(self.decoder, self.config, self._deliver, clock=self._clock)
+        self.engine = Engine(
+            self.decoder,
+            self.config,
+            self._deliver,
+            compile_grammar=lambda params: SimulatedGrammar(
+                int(params.regex or params.grammar or 0), fails=params.grammar is not None
+            ),
+            clock=lambda: self.now,
+        )
         self.decoder.is_bad = lambda seed: seed % 16 == 15
+        self.now = 0.0
         self.clients: dict[int, Client] = {}
         self.log: list[str] = []  # what happened, in order
-        self._num_submitted = 0
-        self._num_ticks = 0
+        self.num_faults = 0
+        self._open: dict[int, Client] = {}  # those that something can still be wrong with
+        self._recent: deque[int] = deque(maxlen=20)
+        self._ids = itertools.count(1)
         self._oldest: tuple[object, ...] = ()
         self._steps_without_progress = 0
         self._stats: EngineStats = self.engine.stats()
         self._fault: Exception | None = None
         self._fault_place = "enqueue"
-        self._is_device_lost = False
+        self._is_device_lost = self._is_closed = False
         # Each run uses a random part of what can happen.
         self._share_prefixes = rng.random() < 0.7
         self._cancel_rate = rng.choice([0, 0, 0.1, 0.4])
@@ -81,6 +84,10 @@ class Simulation:
         self._row_rate = rng.choice([0, 0, 0.2])
         self._penalty_rate = rng.choice([0, 0.2])
         self._bad_rate = rng.choice([0, 0, 0.1])
+        self._wait_rate = rng.choice([0, 0, 0.3])
+        self._logprobs_rate = rng.choice([0, 0, 0.3])
+        self._grammar_rate = rng.choice([0, 0, 0.2])
+        self._ending = rng.choice(["drain", "drain", "close", "lose the device"])
         self._prefixes = [self._random_tokens(rng.randint(1, 20)) for _ in range(3)]
         self.decoder.before_enqueue = lambda: self._raise_fault("enqueue")
         self.decoder.before_collect = lambda: self._raise_fault("collect")
@@ -88,15 +95,22 @@ class Simulation:
     # --- what happens
 
     def run(self, num_turns: int) -> None:
+        rng = self.rng
         for _ in range(num_turns):
-            if self.rng.random() < 0.4:
+            self.now += rng.random() if rng.random() < 0.99 else HOUR_S
+            if rng.random() < 0.4:
                 self.submit()
-            if self.rng.random() < self._cancel_rate and self.clients:
-                self.cancel(self.rng.choice(list(self.clients)))
-            if self.rng.random() < self._oom_rate:
+            if rng.random() < self._cancel_rate and self._recent:
+                self.cancel(rng.choice(self._recent), rng.choice(["cancelled", "stop"]))
+            if rng.random() < self._oom_rate:
+                self.num_faults += 1
                 self._fault = OutOfMemoryError("no memory for this step")
-                self._fault_place = self.rng.choice(["enqueue", "collect"])
+                self._fault_place = rng.choice(["enqueue", "collect"])
             self.step()
+        if self._ending == "close":
+            self.close()
+        elif self._ending == "lose the device":
+            self.lose_device()
         self.drain()
 
     def drain(self) -> None:
@@ -130,18 +144,30 @@ class Simulation:
             assert self.engine.error is not None
         else:
             assert self._can_run(submit)  # I18
-            self.clients[submit.request_id] = Client(submit)
+            assert not self._is_closed  # I17
+            client = Client(submit, self.decoder, self.now)
+            self.clients[submit.request_id] = self._open[submit.request_id] = client
+            self._recent.append(submit.request_id)
             self._note("submit", submit.request_id)
 
-    def cancel(self, request_id: int) -> None:
-        self.engine.cancel(Cancel(request_id))
+    def cancel(self, request_id: int, reason: str = "cancelled") -> None:
+        self.engine.cancel(Cancel(request_id, reason))
         client = self.clients[request_id]
         if client.finished is None and client.steps_since_cancel is None:
-            client.steps_since_cancel = 0
-        self._note("cancel", request_id)
+            client.steps_since_cancel, client.cancel_reason = 0, reason
+        self._note(reason, request_id)
+
+    def close(self) -> None:
+        """As a host does that is told to end: nothing more is taken, all requests end at once."""
+        self._is_closed = True
+        self.engine.stop(UnavailableError("it has been closed"))
+        self.submit()
+        self.engine.end_all("cancelled")
+        assert all(client.finished is not None for client in self.clients.values())
 
     def lose_device(self) -> None:
         """Every further call of the decoder fails."""
+        self.num_faults += 1
         self._fault = DeviceError("the device is lost")
         self._is_device_lost = True
 
@@ -153,23 +179,28 @@ class Simulation:
     # --- what must hold
 
     def check(self) -> None:
-        if self.engine.error is not None and not self._is_device_lost:
+        if self.engine.error is not None and not (self._is_device_lost or self._is_closed):
             raise self.engine.error
         scheduler = self.engine.scheduler
-        scheduler.check_integrity()  # I1-I5, I10, I14
-        waiting = sum(not r.was_admitted for r in self.engine.inbox._live.values())
-        assert waiting == self.engine.inbox.num_queued <= self.config.max_queue
+        scheduler.check_integrity()  # I1-I5, I10, I14, I16: a chain begins with it
+        queued = [r for r in self.engine.inbox._live.values() if not r.was_admitted]
+        assert len(queued) == self.engine.inbox.num_queued <= self.config.max_queue
+        assert all(request.start_before >= self.now for request in queued)  # I11
         for request in scheduler.running:
             client = self.clients[request.request_id]
+            assert request.namespace == client.submit.namespace  # I16
             assert request.output_token_ids == client.token_ids  # I7: no gap, no duplicate
             in_flight = request.num_scheduled_tokens - request.num_computed_tokens
             assert in_flight == self._num_tokens_in_flight(request.request_id)  # I6
-        for client in self.clients.values():
+        for request_id, client in list(self._open.items()):
             if client.steps_since_cancel is not None:
                 client.steps_since_cancel += 1
                 assert client.finished is not None  # I12
-                if client.steps_since_cancel >= 2:
-                    assert all(r.request_id != client.submit.request_id for r in scheduler._leaving)
+                if client.steps_since_cancel < 2:
+                    continue
+                assert all(r.request_id != request_id for r in scheduler._leaving)
+            if client.finished is not None:
+                del self._open[request_id]
         self._check_progress()
         self._check_stats()
 
@@ -199,78 +230,42 @@ class Simulation:
         for name in ("num_steps", "busy_s", "num_prompt_tokens", "num_output_tokens"):
             assert getattr(new, name) >= getattr(old, name)  # I15
         assert new.num_preemptions >= old.num_preemptions
+        assert new.cache.num_hit_tokens >= old.cache.num_hit_tokens
         assert all(new.num_finished[r] >= n for r, n in old.num_finished.items())
         self._stats = new
 
     def _deliver(self, events: list[Event]) -> None:
         for event in events:
-            client = self.clients[event.request_id]
-            assert client.finished is None, "an event after the last"
             self._note(type(event).__name__, event.request_id)
-            if isinstance(event, TokenEvent):
-                assert client.steps_since_cancel is None, "a token after cancellation"
-                client.token_ids.append(event.token_id)
-            elif isinstance(event, RowsEvent):
-                self._check_rows(client, event)
-            else:
-                client.finished = event
-                self._check_finished(client, event)
-
-    def _check_rows(self, client: Client, event: RowsEvent) -> None:
-        prompt = list(client.submit.prompt_token_ids)
-        assert event.start == client.num_rows or event.start == 0  # 0 after a preemption
-        width = VOCAB_SIZE if client.submit.output == "logits" else self.decoder.hidden_size
-        for i, row in enumerate(event.rows):
-            assert (row == expected_row(prompt[: event.start + i + 1], width)).all()
-        client.num_rows = event.start + len(event.rows)
-
-    def _check_finished(self, client: Client, event: Finished) -> None:
-        submit = client.submit
-        assert event.num_output_tokens == len(client.token_ids)  # I8
-        assert event.num_prompt_tokens == len(submit.prompt_token_ids)
-        assert (event.error is not None) == (event.reason == "error")
-        if submit.output != "tokens":
-            complete = client.num_rows == len(submit.prompt_token_ids)
-            assert complete == (event.reason == "stop")
-            return
-        assert submit.params is not None
-        token_ids, reason = expected_tokens(
-            submit.prompt_token_ids,
-            seed=submit.seed,
-            vocab_size=VOCAB_SIZE,
-            max_tokens=submit.params.max_tokens,
-            max_model_len=self.decoder.max_model_len,
-            stop_token_ids=submit.stop_token_ids,
-        )
-        assert token_ids[: len(client.token_ids)] == client.token_ids  # I7
-        if event.reason in {"stop", "length"}:
-            assert (client.token_ids, event.reason) == (token_ids, reason)
-        elif event.reason == "cancelled":
-            assert client.steps_since_cancel is not None
-        elif not self._is_device_lost:
-            bad = "no token can be drawn" in str(event.error) and self.decoder.is_bad(submit.seed)
-            assert bad or isinstance(event.error, OutOfMemoryError)
+            client = self.clients[event.request_id]
+            client.take(event, self.now, is_closed=self._is_closed, is_lost=self._is_device_lost)
+            if isinstance(event, Finished):
+                self.num_faults += event.reason == "error"
 
     # --- what is drawn
 
     def _random_submit(self) -> Submit:
         rng = self.rng
-        self._num_submitted += 1
         wants_rows = rng.random() < self._row_rate
         seed = rng.randrange(2**40) * 16 + (15 if rng.random() < self._bad_rate else 0)
+        kind = rng.choice(["regex", "grammar"]) if rng.random() < self._grammar_rate else None
         params = SamplingParams(
             max_tokens=rng.randint(1, 30),
             temperature=1.0,
             repetition_penalty=1.1 if rng.random() < self._penalty_rate else 1.0,
+            logprobs=rng.randint(0, 5) if rng.random() < self._logprobs_rate else None,
+            **({kind: str(rng.randint(1, 12))} if kind else {}),
         )
         return Submit(
-            request_id=self._num_submitted,
+            request_id=next(self._ids),
             prompt_token_ids=self._random_prompt(),
             params=None if wants_rows else params,
             seed=seed,
-            output=rng.choice(["logits", "hidden"]) if wants_rows else "tokens",
+            output=rng.choice(["logits", "hidden", "logprobs"]) if wants_rows else "tokens",
             namespace=rng.choice(["", "", "other"]),
             stop_token_ids=frozenset({1}) if rng.random() < 0.8 else frozenset(),
+            max_wait_s=rng.choice([0.5, 3, 9]) if rng.random() < self._wait_rate else None,
+            num_logprobs=rng.randint(0, 4),
         )
 
     def _random_prompt(self) -> list[int]:
@@ -303,7 +298,3 @@ class Simulation:
 
     def _note(self, what: str, request_id: int) -> None:
         self.log.append(f"{self.engine._counters.num_steps} {what} {request_id}")
-
-    def _clock(self) -> float:
-        self._num_ticks += 1
-        return float(self._num_ticks)

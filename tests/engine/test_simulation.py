@@ -2,21 +2,57 @@
 
 from __future__ import annotations
 
+import logging
 import random
+from collections.abc import Iterator
 
 import pytest
+from known_bugs import KNOWN_BUGS, KnownBug
 from simulator import Simulation
 
 from rocmforge.engine import prefix_cache
 from rocmforge.errors import UnavailableError
 
-NUM_BATCHES = 10
+NUM_BATCHES = 20
+NUM_SEEDS = 2000
+NUM_TURNS = 500
+# What every known bug is found within.
+BUG_SEEDS = 400
+BUG_TURNS = 100
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Thousands of failures that are meant to happen are not worth their log entries."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("batch", range(NUM_BATCHES))
 def test_invariants_hold_after_every_step(batch: int) -> None:
-    for seed in range(batch, 300, NUM_BATCHES):
-        Simulation(seed).run(num_turns=60)
+    for seed in range(batch, NUM_SEEDS, NUM_BATCHES):
+        Simulation(seed).run(NUM_TURNS)
+
+
+@pytest.mark.parametrize("bug", KNOWN_BUGS, ids=lambda bug: bug.name.replace(" ", "_"))
+def test_a_known_bug_is_found(bug: KnownBug, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug.bring_in(monkeypatch)
+    assert first_bad_seed() is not None
+
+
+def first_bad_seed() -> int | None:
+    """None if nothing is found."""
+    for seed in range(BUG_SEEDS):
+        try:
+            Simulation(seed).run(BUG_TURNS)
+        except Exception:  # noqa: BLE001 - an assertion of any invariant, or what a bug led to
+            return seed
+    return None
+
+
+def test_there_are_twenty_known_bugs() -> None:
+    assert len({bug.name for bug in KNOWN_BUGS}) >= 20
 
 
 def test_digest_collisions_change_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
