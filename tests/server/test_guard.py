@@ -134,9 +134,9 @@ def test_sighup_reads_the_keys_again_and_keeps_them_if_it_cannot(tmp_path: Path)
             wait_for(lambda: word in served.log.read_text())
 
         assert statuses() == [200, 401]
-        reload("short", "keys stay")
+        reload("short", "stay as they are")
         assert statuses() == [200, 401]
-        reload(OTHER, "keys read again")
+        reload(OTHER, "read again")
         assert statuses() == [401, 200]
 
 

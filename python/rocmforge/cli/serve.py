@@ -42,6 +42,12 @@ def serve(
     allowed_host: Annotated[
         list[str] | None, _option("--allowed-host", "A name clients call the server by.", "H")
     ] = None,
+    tls_cert: Annotated[
+        Path | None, _option("--tls-cert", "Speak TLS, with this certificate (PEM).", "F")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, _option("--tls-key", "The certificate's key (PEM).", "F")
+    ] = None,
     share_prefix_cache: Annotated[
         bool | None,
         typer.Option("--share-prefix-cache", help="Share prefixes between API keys."),
@@ -102,6 +108,8 @@ def serve(
         api_key_file=api_key_file,
         insecure_no_auth=insecure_no_auth,
         allowed_hosts=allowed_host,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
         share_prefix_cache=share_prefix_cache,
         max_num_seqs=max_num_seqs,
         max_queue=max_queue,

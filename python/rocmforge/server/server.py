@@ -7,10 +7,11 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
@@ -24,6 +25,7 @@ from rocmforge.server.keys import ApiKeys
 from rocmforge.server.metrics import Metrics
 from rocmforge.server.settings import ServerSettings
 from rocmforge.server.state import ServerState
+from rocmforge.server.tls import reload_certificate, tls_context
 from rocmforge.server.tracing import Tracing
 from rocmforge.tokenizer import Tokenizer
 
@@ -31,6 +33,7 @@ _logger = logging.getLogger(__name__)
 
 MAX_HEADER_BYTES: Final = 16 * 1024
 KEEP_ALIVE_S: Final = 5
+HANDSHAKE_S: Final = 10.0  # as headers; no request has begun before it has ended
 # For clients to take what was sent to them, once nothing runs any more.
 CLOSE_S: Final = 2
 # After draining: what closing sockets and the engine may take before the process is ended.
@@ -42,13 +45,14 @@ class InferenceServer:
     """Serves one model until it is told to stop.
 
     SIGTERM and SIGINT refuse new requests and let the running ones go on for up to `drain_s`; a
-    second signal ends the process at once. SIGHUP reads the file of keys again.
+    second signal ends the process at once. SIGHUP reads keys and certificate again.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
         """Raises InvalidArgumentError for settings that do not go together."""
         self.settings = settings
         self._keys = ApiKeys.of(settings)
+        self._tls = tls_context(settings)
 
     def run(self, on_ready: Callable[[str], None] = lambda _: None) -> None:
         """Returns when the server has stopped; `on_ready` gets the URL once requests are taken.
@@ -72,8 +76,9 @@ class InferenceServer:
             tokenizer = await asyncio.to_thread(Tokenizer.from_gguf, path)
             state = ServerState(settings, self._keys, metrics, engine, tokenizer, tracing)
             host, port = listener.getsockname()[:2]
-            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            await _HTTPServer(state).serve_until_drained(listener, lambda: on_ready(url))
+            scheme = "http" if self._tls is None else "https"
+            url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+            await _HTTPServer(state, self._tls).serve_until_drained(listener, lambda: on_ready(url))
         finally:
             await engine.close()
             if tracing is not None:
@@ -83,7 +88,7 @@ class InferenceServer:
 class _HTTPServer(uvicorn.Server):
     """uvicorn's, with another idea of how to end."""
 
-    def __init__(self, state: ServerState) -> None:
+    def __init__(self, state: ServerState, tls: ssl.SSLContext | None) -> None:
         class Connection(BoundedConnection):
             max_per_address = state.settings.max_connections_per_address
 
@@ -103,23 +108,50 @@ class _HTTPServer(uvicorn.Server):
         )
         super().__init__(config)
         self._state = state
+        self._tls = tls
         self._loop = asyncio.get_running_loop()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens; by uvicorn's own a handshake could take a minute."""
+        make: Any = self.config.http_protocol_class
+
+        def connection() -> asyncio.Protocol:
+            protocol: asyncio.Protocol = make(
+                config=self.config, server_state=self.server_state, app_state={}
+            )
+            return protocol
+
+        self.servers = [
+            await self._loop.create_server(
+                connection,
+                sock=listener,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_S,
+                backlog=MAX_CONNECTIONS,
+            )
+            for listener in sockets or []
+        ]
+        self.started = True
 
     async def serve_until_drained(
         self, listener: socket.socket, on_ready: Callable[[], None]
     ) -> None:
-        self._loop.add_signal_handler(signal.SIGHUP, self._reload_keys)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._loop.call_soon(on_ready)  # the listener queues connections already
         await self.serve(sockets=[listener])
 
-    def _reload_keys(self) -> None:
-        """Takes the keys of the file as it is; the old ones stay if it cannot be used."""
+    def _reload(self) -> None:
+        """Takes keys and certificate from their files; the old ones stay if these cannot be used."""
+        settings = self._state.settings
         try:
-            self._state.keys = ApiKeys.of(self._state.settings)
+            keys = ApiKeys.of(settings)
+            if self._tls is not None:
+                reload_certificate(self._tls, settings)
         except InvalidArgumentError as error:
-            _logger.error("the keys stay as they are: %s", error)
+            _logger.error("keys and certificate stay as they are: %s", error)
         else:
-            _logger.info("keys read again")
+            self._state.keys = keys
+            _logger.info("keys and certificate read again")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """A signal has come."""

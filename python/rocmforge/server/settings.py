@@ -39,6 +39,9 @@ class ServerSettings(BaseSettings):
     """Lets a server that others can reach run without a key."""
     allowed_hosts: list[str] = []
     """Names clients may call the server by, besides localhost and the address it is bound to."""
+    tls_cert: Path | None = None
+    """The certificate, and those between it and the root, as PEM; with it the server speaks TLS."""
+    tls_key: Path | None = None
     share_prefix_cache: bool = False
     """Shares prefixes between API keys, whose holders can then tell by timing what others sent."""
 
