@@ -53,7 +53,7 @@ def fields() -> Iterator[Hostile]:
     wrong: list[Any] = ["x", "", [], {}, [[]], -1e308, 2**70, 1.5, True]
     taken: dict[str, tuple[Any, ...]] = {  # of those above
         "temperature": (1.5,),
-        "top_p": (1.5, 2**70),  # all of them
+        "top_p": (),
         "min_p": (),
         "top_k": (),
         "n": (),

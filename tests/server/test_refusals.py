@@ -109,6 +109,7 @@ WRONG: list[tuple[str, Any, str | None]] = [
     ("/v1/generate", {}, "prompt"),
     ("/v1/generate", {"prompt": "a", "max_tokens": 0}, "max_tokens"),
     ("/v1/generate", {"prompt": "a", "top_p": -1.0}, "top_p"),
+    ("/v1/generate", {"prompt": "a", "top_p": 1.5}, "top_p"),
     ("/v1/generate/stream", {"prompt": 1}, "prompt"),
     ("/tokenize", {"text": 1}, "text"),
     ("/detokenize", {"tokens": [8192]}, None),
@@ -122,7 +123,7 @@ def sampling_fields() -> Iterator[tuple[str, Any]]:
     for name in ("temperature", "min_p", "presence_penalty", "frequency_penalty"):
         yield from ((name, value) for value in bad_numbers)
     yield from (("repetition_penalty", value) for value in [0, -1, 1e9, "1", []])
-    yield from (("top_p", value) for value in [-0.5, "1", [], True])
+    yield from (("top_p", value) for value in [-0.5, 1.001, "1", [], True])
     yield from (("top_k", value) for value in [2**40, 1.5, "1", []])
     yield from (("n", value) for value in [0, -1, 9, 10**6, 1.5, "1"])
     yield from (("max_tokens", value) for value in [0, -1, 2**63, 1.5, "1", []])

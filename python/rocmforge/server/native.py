@@ -35,7 +35,7 @@ class GenerateRequest(StrictModel):
     max_tokens: int = Field(128, ge=1)
     temperature: float = 1.0
     top_k: int = 0
-    top_p: float = 1.0
+    top_p: float = Field(1.0, ge=0, le=1)
     stream: bool = False
 
 

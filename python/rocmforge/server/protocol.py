@@ -73,7 +73,7 @@ class Sampling(StrictModel):
     model: str | None = None
     max_tokens: int | None = Field(None, ge=1)
     temperature: float | None = None
-    top_p: float | None = None
+    top_p: float | None = Field(None, ge=0, le=1)
     n: int | None = Field(None, ge=1, le=MAX_CHOICES)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
