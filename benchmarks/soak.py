@@ -20,6 +20,7 @@ import datetime
 import itertools
 import json
 import math
+import os
 import random
 import sys
 import time
@@ -105,7 +106,7 @@ class Soak:
                 await self._one("greedy", self._ask_greedy())
 
     async def _one(self, kind: str, work: Any) -> None:
-        started_at = time.monotonic()
+        started_at, window = time.monotonic(), self.windows[-1]
         self.counts[kind] += 1
         try:
             fault = await work
@@ -114,7 +115,7 @@ class Soak:
         if fault:
             self.faults.append(f"{kind} at {started_at - self._started_at:.1f} s: {fault}"[:300])
         if kind in ("greedy", "structured", "embedding"):
-            self.windows[-1].latencies.append(time.monotonic() - started_at)
+            window.latencies.append(time.monotonic() - started_at)
 
     async def _send_hostile(self) -> str:
         request = self._random.choice(self._hostile)
@@ -190,6 +191,7 @@ class Soak:
 
     async def _end_window(self) -> None:
         metrics = await self._metrics()
+        self.windows[-1].load_average = os.getloadavg()[0]
         self.windows[-1].rss = {
             process: metrics[f'rocmforge_resident_bytes{{process="{process}"}}']
             for process in ("server", "engine")

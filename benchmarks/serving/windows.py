@@ -13,11 +13,13 @@ from side_by_side.statistics import quantile
 
 @dataclass
 class Window:
-    """What was measured in one stretch of time; latencies of requests that mean well, whole."""
+    """What was measured in one stretch of time: of requests that began in it and mean well, from
+    their sending to the end of the answer."""
 
     at_s: float
     concurrency: int
     latencies: list[float] = field(default_factory=list)
+    load_average: float = 0.0  # of the whole machine, at its end
     rss: dict[str, float] = field(default_factory=dict)  # by process, at its end
 
     def told(self) -> dict[str, Any]:
@@ -27,6 +29,7 @@ class Window:
             "requests": len(self.latencies),
             "p50_s": quantile(self.latencies, 0.5),
             "p99_s": quantile(self.latencies, 0.99),
+            "load_average": self.load_average,
             "rss_bytes": self.rss,
         }
 
