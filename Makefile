@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find native kernels python CMakeLists.txt pyproject.toml README.md \
 	-name '*.so' -o -name '__pycache__' -prune -o -type f -print)
 
-.PHONY: demo test lint check-kernels clean
+.PHONY: demo test lint check-kernels simulate requests soak clean
 
 demo: $(VENV)/.installed
 	$(BIN)/rocmforge generate "Once upon a time"
@@ -26,6 +26,22 @@ lint: $(VENV)/.installed-lint
 # What the compiler makes of the GPU kernels; needs clang-19, llvm-19 and lld-19, no GPU.
 check-kernels:
 	$(PYTHON) tools/check_kernels.py
+
+# The long runs, which CI does not do. Figures go to benchmarks/results.
+RUN := $(shell date -u +%Y%m%d-%H%M%S)
+
+simulate: $(VENV)/.installed-test
+	$(BIN)/python tools/simulate.py --seeds $(or $(SEEDS),20000) --turns $(or $(TURNS),1000) \
+		--json benchmarks/results/simulation-$(RUN).json
+
+# Requests made from the OpenAPI document and streams that are left, against servers of their own.
+requests: $(VENV)/.installed-test
+	ROCMFORGE_OPENAPI_EXAMPLES=$(or $(EXAMPLES),1000) $(BIN)/python -m pytest tests/server/test_openapi.py
+	ROCMFORGE_ABORTED_STREAMS=$(or $(STREAMS),10000) $(BIN)/python -m pytest tests/server/test_aborted_streams.py
+
+soak: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),30) \
+		--json benchmarks/results/soak-$(RUN).json
 
 # The wheel is built once; the targets below install it with what each of them needs.
 dist/.built: $(SOURCES) $(VENV)/.pip

@@ -47,19 +47,19 @@ def main() -> None:
         "prefix_tokens": options.prefix_tokens,
         "max_tokens": options.max_tokens,
         "repetitions": options.repetitions,
+        "results": [],
     }
+    options.out.mkdir(parents=True, exist_ok=True)
+    out = options.out / f"compare-server-{now:%Y%m%d-%H%M%S}.json"
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         logs = Path(folder)
         ctx = options.prefix_tokens + options.max_tokens + 64
         ours = rocmforge_server(options.model, options.threads, ctx, logs / "ours")
         peer = llama_server(options.peer, options.model, options.threads, ctx, SLOTS, logs / "peer")
         servers = [stack.enter_context(ours), stack.enter_context(peer)]
-        report["results"] = [
-            compare(servers, level, options) for level in map(int, options.concurrency.split(","))
-        ]
-    options.out.mkdir(parents=True, exist_ok=True)
-    out = options.out / f"compare-server-{now:%Y%m%d-%H%M%S}.json"
-    out.write_text(json.dumps(report, indent=1) + "\n")
+        for level in map(int, options.concurrency.split(",")):
+            report["results"].append(compare(servers, level, options))
+            out.write_text(json.dumps(report, indent=1) + "\n")
     print(f"written to {out}")
 
 

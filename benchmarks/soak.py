@@ -1,9 +1,9 @@
 """Many kinds of requests on one server for a long time: is it as it was at the end?
 
-    rocmforge serve --model M.gguf --deterministic --port 8080 &
-    python benchmarks/soak.py --url http://127.0.0.1:8080 --minutes 30 --json soak.json
+    python benchmarks/soak.py --minutes 30 --json soak.json
 
-Clients ask for completions, chats, structured answers and embeddings, streamed or whole, leave
+Starts a server of the story model; one that runs already, with --deterministic, can be named by
+--url. Clients ask for completions, chats, structured answers and embeddings, streamed or whole, leave
 streams in their middle, and send hostile requests. Greedy answers are compared with what each
 prompt gave when it was asked alone, which holds for a server that is deterministic. Memory, from
 /metrics, and latencies are told in windows; the memory's slope over time leaves out the first
@@ -23,7 +23,9 @@ import math
 import os
 import random
 import sys
+import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +33,8 @@ from urllib.parse import urlsplit
 from hostile import Hostile, ask, hostile_requests
 from hostile.bodies import CHAT, COMPLETIONS, EMBEDDINGS
 from hostile.exchange import post
+from rocmforge.model.loader import embedded_model
+from serving.servers import rocmforge_server
 from serving.windows import Window, slope
 from side_by_side.build import rocmforge_build
 from side_by_side.machine import command, machine
@@ -45,6 +49,7 @@ SCHEMA = {
     "additionalProperties": False,
 }
 LIMIT_S = 120.0
+SETTINGS = ("--deterministic", "--memory-fraction", "0.05")
 
 
 class Soak:
@@ -257,7 +262,7 @@ def concurrencies(text: str) -> list[int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--url", default="http://127.0.0.1:8080")
+    parser.add_argument("--url", help="of a server that runs")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--concurrency", type=concurrencies, default=[1, 4, 16, 64])
     parser.add_argument("--hostile", type=float, default=0.3, help="share of hostile requests")
@@ -265,19 +270,29 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the results here")
     options = parser.parse_args()
+    with ExitStack() as stack:
+        if options.url is None:
+            log = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "log"
+            started = rocmforge_server(embedded_model(), 1, 1024, log, *SETTINGS)
+            host, port = stack.enter_context(started).address
+            options.url = f"http://{host}:{port}"
+        report = soak(options)
+    text = json.dumps(report, indent=1)
+    print(text)
+    if options.json:
+        options.json.write_text(text + "\n")
+    return 1 if report["num_faults"] else 0
+
+
+def soak(options: argparse.Namespace) -> dict[str, Any]:
     now = datetime.datetime.now(datetime.timezone.utc)
-    report = {
+    return {
         "date": now.isoformat(timespec="seconds"),
         "command": command(),
         "machine": machine(),
         "versions": rocmforge_build(),
         **asyncio.run(Soak(options.url, options).run()),
     }
-    text = json.dumps(report, indent=1)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n")
-    return 1 if report["num_faults"] else 0
 
 
 if __name__ == "__main__":

@@ -27,8 +27,10 @@ class Server:
 
 
 @contextmanager
-def rocmforge_server(model: Path, threads: int, ctx: int, log: Path) -> Iterator[Server]:
-    arguments = ["--model", str(model), "--threads", str(threads), "--ctx", str(ctx)]
+def rocmforge_server(
+    model: Path, threads: int, ctx: int, log: Path, *more: str
+) -> Iterator[Server]:
+    arguments = ["--model", str(model), "--threads", str(threads), "--ctx", str(ctx), *more]
     command = [sys.executable, "-m", "rocmforge", "serve", "--json", "--port", "0", *arguments]
     kept = {k: v for k, v in os.environ.items() if not k.startswith("ROCMFORGE_")}
     with log.open("w") as errors:

@@ -146,7 +146,7 @@ def test_writing_and_encoding_a_prompt_holds_nobody_up() -> None:
     state: Any = SimpleNamespace(
         tokenizer=Slow(),
         model=SimpleNamespace(max_model_len=128),
-        engine=SimpleNamespace(check_room=lambda: None),
+        check_room=lambda: None,
     )
 
     async def longest_pause(work: Any) -> float:

@@ -14,11 +14,17 @@ from urllib.parse import urlsplit
 import pytest
 from served import SMALL, Served, serving, wait_for
 
+from hostile import ask
+from hostile.exchange import Answer
+from rocmforge.engine.messages import Heartbeat
+from rocmforge.errors import UnavailableError
 from rocmforge.server import prompts
 from rocmforge.server.errors import RequestError
 from rocmforge.server.guard import FREE_BODY_BYTES
 from rocmforge.server.prompts import encode_chat, encode_prompts
 from rocmforge.server.protocol import ChatRequest
+from rocmforge.server.settings import ServerSettings
+from rocmforge.server.state import ServerState
 
 COMPLETIONS = "/v1/completions"
 LONG = {"prompt": "Once upon a time", "max_tokens": 480, "ignore_eos": True}
@@ -106,7 +112,7 @@ def state_with(tokenizer: Any) -> Any:
     return SimpleNamespace(
         tokenizer=tokenizer,
         model=SimpleNamespace(max_model_len=MODEL_LEN),
-        engine=SimpleNamespace(check_room=lambda: None),
+        check_room=lambda: None,
     )
 
 
@@ -160,3 +166,63 @@ def test_prompts_that_are_too_long_are_refused_before_they_are_encoded() -> None
     for long in (WIDE + "x", "x" * (LIMIT + 1)):
         with pytest.raises(RequestError, match="cannot fit"):
             asyncio.run(encode_prompts(state_with(Untouchable()), ["x", long]))
+
+
+@pytest.mark.parametrize("limit", [None, 2**40, 2**30])
+def test_over_the_limit_of_memory_nothing_more_is_taken(limit: int | None) -> None:
+    class Engine:
+        heartbeat = Heartbeat(None, rss_bytes=2**31, progress=0)  # type: ignore[arg-type]
+
+        def check_room(self) -> None:
+            pass
+
+    state = ServerState(
+        ServerSettings.load(max_rss_bytes=limit),
+        None,
+        None,
+        Engine(),
+        None,  # type: ignore[arg-type]
+    )
+    if limit == 2**30:
+        with pytest.raises(UnavailableError, match="memory"):
+            state.check_room()
+    else:
+        state.check_room()
+
+
+def test_a_model_that_takes_more_memory_than_it_may_is_not_served(tmp_path: Path) -> None:
+    with (
+        pytest.raises(AssertionError, match="max_rss_bytes is 10000000, but the model is loaded"),
+        serving(tmp_path, *SMALL, ROCMFORGE_MAX_RSS_BYTES="10000000"),
+    ):
+        pass
+
+
+def test_an_overload_is_answered_with_429_or_503_and_what_is_taken_is_completed(
+    tmp_path: Path,
+) -> None:
+    """200 clients for 8 places."""
+    body = json.dumps({**LONG, "max_tokens": 40}).encode()
+    head = f"POST {COMPLETIONS} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+    async def ask_all(address: tuple[str, int]) -> list[Answer]:
+        return await asyncio.gather(*(ask(*address, request) for _ in range(200)))
+
+    limits = ("--max-num-seqs", "4", "--max-queue", "4")
+    with serving(tmp_path, *SMALL, *limits) as served:
+        parts = urlsplit(served.url)
+        answers = asyncio.run(ask_all((parts.hostname or "", parts.port or 0)))
+        statuses = [answer.status for answer in answers]
+        assert set(statuses) == {200, 429}
+        assert statuses.count(200) >= 4  # the queue; they come faster than a step ends
+        for answer in answers:
+            if answer.status == 200:
+                assert json.loads(answer.body)["usage"]["completion_tokens"] == 40
+            else:
+                assert b"\r\nretry-after: 1\r\n" in answer.head.lower()
+        served.wait_until_idle()
+        entries = [e for e in served.log_entries() if e.get("status") == 429]
+        assert len(entries) == statuses.count(429)
+        durations = sorted(entry["duration_s"] for entry in entries)
+        assert durations[len(durations) // 2] < 0.1

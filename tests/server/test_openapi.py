@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,8 @@ DOCUMENT = document(ROUTERS, "0")
 OPERATIONS = [(path, method) for path, item in DOCUMENT["paths"].items() for method in item]
 # A short context bounds what an accepted request can cost.
 TINY = ("--ctx", "32", "--memory-fraction", "0.05", "--threads", "1", "--docs")
-EXAMPLES = 25
+# Of each operation that takes a body, right and wrong ones each; `make requests` has 1,000.
+EXAMPLES = int(os.environ.get("ROCMFORGE_OPENAPI_EXAMPLES", "25"))
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,7 @@ def references(value: Any) -> Iterator[str]:
             yield from references(inner)
 
 
+@pytest.mark.timeout(300 + 2 * EXAMPLES)
 @pytest.mark.parametrize(
     ("path", "method", "mode"),
     # Nothing can be wrong with a path.

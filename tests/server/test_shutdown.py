@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -41,12 +42,16 @@ def test_an_idle_server_ends_at_once_and_takes_its_engine_along(
         assert "Traceback" not in served.log.read_text()
 
 
-def test_server_and_engine_have_no_way_to_more_rights(tmp_path: Path) -> None:
+def test_server_and_engine_have_no_way_to_more_rights_and_leave_no_core_file(
+    tmp_path: Path,
+) -> None:
     with serving(tmp_path, *SMALL) as served:
         for pid in (served.process.pid, *served.children()):
             status = Path(f"/proc/{pid}/status").read_text()
             assert "NoNewPrivs:\t1\n" in status
             assert "Umask:\t0077\n" in status
+            limits = Path(f"/proc/{pid}/limits").read_text()
+            assert re.search(r"Max core file size +0 +0 ", limits)
 
 
 def test_sigterm_lets_running_requests_end_and_takes_no_new_ones(tmp_path: Path) -> None:

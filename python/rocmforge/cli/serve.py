@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,14 +15,6 @@ from rocmforge.cli.terminal import note, write_json
 def _option(name: str, help_: str, metavar: str | None = None, short: str | None = None) -> Any:
     names = [name] if short is None else [name, short]
     return typer.Option(*names, metavar=metavar, help=help_, show_default=False)
-
-
-def _give_up_rights() -> None:
-    """For this process and its engine: no new privileges by any program, no files for others."""
-    os.umask(0o077)
-    set_no_new_privileges = 38  # PR_SET_NO_NEW_PRIVS of linux/prctl.h
-    if ctypes.CDLL(None, use_errno=True).prctl(set_no_new_privileges, 1, 0, 0, 0) != 0:
-        note(f"privileges stay as they are: {os.strerror(ctypes.get_errno())}")
 
 
 def serve(
@@ -99,6 +90,7 @@ def serve(
     Flags come before environment variables (ROCMFORGE_PORT and so on), these before the file.
     """
     from rocmforge import InferenceServer, ServerSettings
+    from rocmforge.engine.rights import give_up_rights
 
     settings = ServerSettings.load(
         config,
@@ -126,7 +118,7 @@ def serve(
         deterministic=deterministic,
     )
 
-    _give_up_rights()
+    give_up_rights()
 
     def announce(url: str) -> None:
         if as_json:

@@ -32,6 +32,7 @@ from rocmforge.engine.messages import (
     Start,
     Submit,
 )
+from rocmforge.engine.rights import give_up_rights
 from rocmforge.engine.session import Session
 from rocmforge.engine.wire import FrameReader, encode
 from rocmforge.errors import RocmForgeError
@@ -188,6 +189,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     configure_logging("info")  # to stderr, which is the other process's as well
+    give_up_rights()
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         try:
             code = serve(connection)

@@ -20,9 +20,9 @@ _MAX_BYTES_PER_TOKEN = 64
 async def encode_prompts(state: ServerState, prompts: Sequence[str | list[int]]) -> list[list[int]]:
     """Raises RequestError for a text that cannot fit or has no tokens.
 
-    While the engine takes nothing, it raises what submitting would, without the work.
+    While nothing is taken, it raises what submitting would, without the work.
     """
-    state.engine.check_room()
+    state.check_room()
     for prompt in prompts:
         if isinstance(prompt, str):
             _check_size(state, _num_bytes(prompt))
@@ -31,7 +31,7 @@ async def encode_prompts(state: ServerState, prompts: Sequence[str | list[int]])
 
 async def encode_chat(state: ServerState, body: ChatRequest, tools: Any) -> list[int]:
     """The conversation, written with the template of the model's file; see encode_prompts()."""
-    state.engine.check_room()
+    state.check_room()
     num_bytes = sum(_num_bytes(text) for message in body.messages for text in _texts(message))
     if tools is not None:
         num_bytes += _num_bytes(json.dumps(tools, ensure_ascii=False))

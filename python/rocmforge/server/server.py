@@ -75,6 +75,7 @@ class InferenceServer:
             path = settings.model or embedded_model()
             tokenizer = await asyncio.to_thread(Tokenizer.from_gguf, path)
             state = ServerState(settings, self._keys, metrics, engine, tokenizer, tracing)
+            _check_memory(state)
             host, port = listener.getsockname()[:2]
             scheme = "http" if self._tls is None else "https"
             url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
@@ -176,6 +177,16 @@ class _HTTPServer(uvicorn.Server):
             await asyncio.sleep(0.05)
         await engine.close()  # the requests that are left end with an error
         self.should_exit = True
+
+
+def _check_memory(state: ServerState) -> None:
+    limit, used = state.settings.max_rss_bytes, state.resident_bytes
+    if limit is not None and used > limit:
+        msg = (
+            f"max_rss_bytes is {limit}, but the model is loaded and {used} bytes are in use; raise "
+            "the limit or serve a smaller model"
+        )
+        raise InvalidArgumentError(msg)
 
 
 def _bound(settings: ServerSettings) -> socket.socket:

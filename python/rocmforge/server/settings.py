@@ -65,6 +65,9 @@ class ServerSettings(BaseSettings):
     max_body_bytes: int = Field(8 * 1024 * 1024, ge=1024)
     max_held_bytes: int = Field(128 * 1024 * 1024, ge=0)
     """Of all bodies at once, what is over 64 KiB of each; more is answered with 503."""
+    max_rss_bytes: int | None = Field(None, ge=1)
+    """Memory of server and engine together beyond which new requests are answered with 503; a model
+    that takes more is not served at all."""
     request_timeout_s: float = Field(600, gt=0)
     """A request that takes longer ends with what it has."""
     drain_s: float = Field(30, ge=0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from rocmforge.engine.messages import Loaded
 from rocmforge.engine.supervisor import EngineSupervisor
 from rocmforge.errors import UnavailableError
+from rocmforge.model.host import resident_bytes
 from rocmforge.server.errors import RequestError
 from rocmforge.server.keys import ApiKeys
 from rocmforge.server.metrics import Metrics
@@ -35,6 +36,20 @@ class ServerState:
             msg = "no model is loaded yet"
             raise UnavailableError(msg)
         return self.engine.model
+
+    def check_room(self) -> None:
+        """Raises what the engine refuses requests with now, and UnavailableError for memory."""
+        self.engine.check_room()
+        limit = self.settings.max_rss_bytes
+        if limit is not None and self.resident_bytes > limit:
+            msg = "the server has as much memory as it may have; try again later"
+            raise UnavailableError(msg)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Of this process and, by its latest account, of the engine's."""
+        beat = self.engine.heartbeat
+        return resident_bytes() + (0 if beat is None else beat.rss_bytes)
 
     @property
     def model_id(self) -> str:
