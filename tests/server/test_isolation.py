@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from served import SMALL, Served, events_of, serving, wait_for
 from rocmforge.model.loader import embedded_model
 from rocmforge.server.app import ROUTERS
 from rocmforge.server.chat_parser import ChatParser, ToolContent
+from rocmforge.server.guard import ENGINE_PATHS
 from rocmforge.server.keys import ApiKeys
 from rocmforge.server.prompts import encode_chat, encode_prompts
 from rocmforge.server.protocol import ChatRequest
@@ -68,6 +70,11 @@ def test_every_endpoint_with_a_body_is_known_to_these_tests() -> None:
     routes = [route for router in ROUTERS for route in router.routes]
     posts = {r.path for r in routes if "POST" in r.methods}  # type: ignore[attr-defined]
     assert posts == set(BODIES)
+
+
+def test_every_endpoint_that_needs_the_engine_is_refused_early_when_that_is_full() -> None:
+    paths = {route.path for router in ROUTERS for route in router.routes if "POST" in route.methods}
+    assert paths - {"/tokenize", "/detokenize"} == ENGINE_PATHS
 
 
 def test_no_route_changes_the_model_or_runs_anything() -> None:
@@ -146,7 +153,7 @@ def test_writing_and_encoding_a_prompt_holds_nobody_up() -> None:
     state: Any = SimpleNamespace(
         tokenizer=Slow(),
         model=SimpleNamespace(max_model_len=128),
-        check_room=lambda: None,
+        encoding=nullcontext,
     )
 
     async def longest_pause(work: Any) -> float:

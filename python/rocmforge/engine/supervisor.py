@@ -122,17 +122,18 @@ class EngineSupervisor:
             raise
         return request
 
-    def check_room(self) -> EngineChild:
+    def check_room(self, num_coming: int = 0) -> EngineChild:
         """The process that takes requests.
 
-        Raises what submit() would at once, for those who have work to do before it.
+        Raises what submit() would at once, for those who have work to do before it, after the
+        `num_coming` that have it too.
         """
         child = self._child
         if child is None or not child.loaded.done() or self._is_closed:
             msg = "the engine is not running; try again later"
             raise UnavailableError(msg)
-        if len(self._live) >= self._max_live:
-            msg = f"{len(self._live)} requests are waiting or running; try again later"
+        if len(self._live) + num_coming >= self._max_live:
+            msg = f"{len(self._live) + num_coming} requests are waiting or running; try again later"
             raise CapacityError(msg)
         return child
 

@@ -25,6 +25,12 @@ Send = Callable[[ASGIMessage], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS: Final = frozenset({"/", "/health", "/ready"})
+ENGINE_PATHS: Final = frozenset(
+    {
+        *("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
+        *("/v1/generate", "/v1/generate/stream"),
+    }
+)
 # Served while draining: they tell that it does.
 _DRAIN_PATHS: Final = frozenset({"/health", "/ready", "/metrics"})
 MAX_TARGET_BYTES: Final = 8 * 1024
@@ -97,6 +103,8 @@ class Guard:
         if self._state.is_draining and path not in _DRAIN_PATHS:
             msg = "the server is shutting down"
             raise UnavailableError(msg)
+        if path in ENGINE_PATHS:  # before work on a body that would be for nothing
+            self._state.check_room()
 
     def _is_own_host(self, host: bytes) -> bool:
         name = host.decode("latin-1").lower()

@@ -22,33 +22,33 @@ async def encode_prompts(state: ServerState, prompts: Sequence[str | list[int]])
 
     While nothing is taken, it raises what submitting would, without the work.
     """
-    state.check_room()
-    for prompt in prompts:
-        if isinstance(prompt, str):
-            _check_size(state, _num_bytes(prompt))
-    return await asyncio.to_thread(lambda: [_encode(state, prompt) for prompt in prompts])
+    with state.encoding():
+        for prompt in prompts:
+            if isinstance(prompt, str):
+                _check_size(state, _num_bytes(prompt))
+        return await asyncio.to_thread(lambda: [_encode(state, prompt) for prompt in prompts])
 
 
 async def encode_chat(state: ServerState, body: ChatRequest, tools: Any) -> list[int]:
     """The conversation, written with the template of the model's file; see encode_prompts()."""
-    state.check_room()
-    num_bytes = sum(_num_bytes(text) for message in body.messages for text in _texts(message))
-    if tools is not None:
-        num_bytes += _num_bytes(json.dumps(tools, ensure_ascii=False))
-    _check_size(state, num_bytes)
-    options: dict[str, Any] = {}
-    if body.reasoning_effort is not None:
-        options["reasoning_effort"] = body.reasoning_effort
-    if body.chat_template_kwargs is not None:
-        options |= body.chat_template_kwargs.model_dump(exclude_none=True)
-    try:
-        return await asyncio.to_thread(
-            lambda: state.tokenizer.encode_chat(
-                [_plain(message) for message in body.messages], tools=tools, **options
+    with state.encoding():
+        num_bytes = sum(_num_bytes(text) for message in body.messages for text in _texts(message))
+        if tools is not None:
+            num_bytes += _num_bytes(json.dumps(tools, ensure_ascii=False))
+        _check_size(state, num_bytes)
+        options: dict[str, Any] = {}
+        if body.reasoning_effort is not None:
+            options["reasoning_effort"] = body.reasoning_effort
+        if body.chat_template_kwargs is not None:
+            options |= body.chat_template_kwargs.model_dump(exclude_none=True)
+        try:
+            return await asyncio.to_thread(
+                lambda: state.tokenizer.encode_chat(
+                    [_plain(message) for message in body.messages], tools=tools, **options
+                )
             )
-        )
-    except InvalidArgumentError as error:
-        raise RequestError(str(error), param="messages") from None
+        except InvalidArgumentError as error:
+            raise RequestError(str(error), param="messages") from None
 
 
 def _num_bytes(text: str) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +29,7 @@ class ServerState:
     tokenizer: Tokenizer
     tracing: Tracing | None = None
     is_draining: bool = False
+    num_encoding: int = 0  # requests whose prompts are being made
     held_bytes: int = 0  # of the bodies of requests; see Guard
     started_at: int = field(default_factory=lambda: int(time.time()))
 
@@ -39,11 +42,21 @@ class ServerState:
 
     def check_room(self) -> None:
         """Raises what the engine refuses requests with now, and UnavailableError for memory."""
-        self.engine.check_room()
+        self.engine.check_room(self.num_encoding)
         limit = self.settings.max_rss_bytes
         if limit is not None and self.resident_bytes > limit:
             msg = "the server has as much memory as it may have; try again later"
             raise UnavailableError(msg)
+
+    @contextmanager
+    def encoding(self) -> Iterator[None]:
+        """While a prompt is made for the engine, which is to have room for it; see check_room()."""
+        self.check_room()
+        self.num_encoding += 1
+        try:
+            yield
+        finally:
+            self.num_encoding -= 1
 
     @property
     def resident_bytes(self) -> int:
