@@ -15,7 +15,7 @@ from rocmforge.errors import InvalidArgumentError
 _ids = count()
 
 
-def request(prompt: int | list[int], max_tokens: int = 8) -> Request:
+def request(prompt: int | list[int], max_tokens: int = 8, namespace: str = "") -> Request:
     """A prompt of its own tokens, or of these."""
     request_id = next(_ids)
     token_ids = (
@@ -27,6 +27,7 @@ def request(prompt: int | list[int], max_tokens: int = 8) -> Request:
         len(token_ids),
         max_num_tokens=len(token_ids) + max_tokens,
         sampler=SamplerState(SamplingParams(), [], 10, 0),
+        namespace=namespace,
     )
 
 
@@ -126,6 +127,29 @@ def test_a_request_that_lacks_blocks_is_not_overtaken() -> None:
     add(scheduler, running, big, small)
     assert run_step(scheduler) == [(running, 4)]
     assert list(scheduler.waiting) == [big, small]
+
+
+def test_who_queues_many_requests_does_not_hold_up_another() -> None:
+    scheduler = make(num_blocks=40, budget=20, max_num_seqs=2)
+    many = [request(3, namespace="many") for _ in range(6)]
+    few = [request(3, namespace="few") for _ in range(2)]
+    add(scheduler, *many, *few)
+    scheduler.schedule()
+    assert scheduler.running == [many[0], few[0]]
+    assert list(scheduler.waiting) == [*many[1:], few[1]]
+
+
+def test_those_of_one_namespace_come_in_order_and_all_of_them_come() -> None:
+    """However many arrive of the other one meanwhile."""
+    scheduler = make(num_blocks=40, budget=20, max_num_seqs=2)
+    own = [request(3, max_tokens=4, namespace="own") for _ in range(5)]
+    add(scheduler, *own)
+    ended: list[Request] = []
+    for _ in range(40):
+        add(scheduler, request(3, max_tokens=4, namespace="other"))
+        run_step(scheduler)
+        ended += [req for req in own if req.finish_reason and req not in ended]
+    assert ended == own
 
 
 def test_admission_leaves_a_block_for_each_running_request() -> None:

@@ -5,8 +5,12 @@ step spends a token budget closing that gap, oldest request first. A long prompt
 steps (chunked prefill), a decoding request one token a step, and both share the batch. The idea
 is that of Sarathi-Serve (Agrawal et al., OSDI 2024, arXiv:2403.02310).
 
-Progress. Requests are served in order of arrival and only the newest is ever preempted, so the
-oldest keeps its blocks; since each request fits into the pool alone (`check_fits`), it ends. A
+Fairness. The next to be admitted is of the namespace (an API key's) that has the fewest running,
+among those the oldest: who queues many requests delays himself. It cannot starve anybody: those of
+a namespace that are overtaken have others of it running, and these end.
+
+Progress. Running requests are served in order of arrival and only the newest is ever preempted, so
+the oldest keeps its blocks; since each request fits into the pool alone (`check_fits`), it ends. A
 request is admitted when there are blocks for all tokens it has, and one to spare for each running
 request: a newcomer is not let in to be thrown out by the next block somebody needs.
 
@@ -18,7 +22,7 @@ blocks, the others start when they are published and compute the rest of the pro
 from __future__ import annotations
 
 from bisect import insort
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
 from rocmforge.engine.block_manager import BlockManager
@@ -63,7 +67,7 @@ def _arrival(request: Request) -> int:
 
 
 class Scheduler:
-    """First come, first served; see the module's notes on progress and sharing."""
+    """First come, first served, but for fairness; see the module's notes."""
 
     def __init__(self, config: SchedulerConfig, blocks: BlockManager) -> None:
         self.config = config
@@ -147,20 +151,27 @@ class Scheduler:
         Nobody overtakes a request that lacks blocks; one that waits for a promised block is
         passed over.
         """
+        if not self.waiting:
+            return
         max_num_seqs = self.config.max_num_seqs
-        position = 0
-        while budget > 0 and position < min(len(self.waiting), max_num_seqs):
+        shares = Counter(request.namespace for request in self.running)
+        passed: set[Request] = set()
+        while budget > 0 and len(passed) < min(len(self.waiting), max_num_seqs):
             num_running = len(self.running)
             if num_running == max_num_seqs or num_running >= self.blocks.num_free:
                 return
-            request = self.waiting[position]
+            request = min(
+                (waiting for waiting in self.waiting if waiting not in passed),
+                key=lambda waiting: shares[waiting.namespace],  # of equals the first, the oldest
+            )
             match = self.blocks.cache.match(request)
             if match.next_digest in self._promised:
-                position += 1
+                passed.add(request)
                 continue
             if not self.blocks.admit(request, match, num_spare=num_running):
                 return
-            del self.waiting[position]
+            self.waiting.remove(request)
+            shares[request.namespace] += 1
             insort(self.running, request, key=_arrival)
             request.move_to(RequestState.RUNNING)
             if not request.was_admitted:
