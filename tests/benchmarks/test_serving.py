@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import sys
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 from served import SMALL, Served, serving
 
+import server_overhead
+from rocmforge import LLM
 from rocmforge.model.loader import embedded_model
 from serving.load import Load, measure, summary
-from serving.servers import llama_server, rocmforge_server
+from serving.servers import Server, llama_server, rocmforge_server
 from serving.streams import Stream, StreamError, note_completion, stream_of
 
 LOAD = Load(concurrency=3, requests=5, prefix_tokens=20, max_tokens=12, seed=1)
@@ -117,3 +120,33 @@ def test_a_peer_serves_once_it_is_healthy(tmp_path: Path) -> None:
     arguments = json.loads(told.read_text())
     assert arguments[arguments.index("--ctx-size") + 1] == "256"
     assert arguments[arguments.index("--parallel") + 1] == "4"
+
+
+def test_the_overhead_is_that_of_each_pair_of_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {"in process": [100.0, 200.0, 50.0], "over HTTP": [90.0, 190.0, 55.0]}
+    turns: list[str] = []
+
+    def turn(kind: str) -> float:
+        turns.append(kind)
+        return rates[kind][turns.count(kind) - 2]  # the first of each kind warms up
+
+    monkeypatch.setattr(server_overhead, "generated", lambda *_: turn("in process"))
+    monkeypatch.setattr(server_overhead, "streamed", lambda *_: {"tokens_per_s": turn("over HTTP")})
+    monkeypatch.setattr(server_overhead, "SETTLING_S", 0)
+    monkeypatch.setattr(server_overhead, "busy_cores", lambda: 0.0)
+    options = argparse.Namespace(streams=2, repetitions=3, max_tokens=4)
+    report = server_overhead.compare(None, None, options)  # type: ignore[arg-type]
+    assert report["overheads"] == pytest.approx([0.1, 0.05, -0.1])
+    assert report["overhead"] == pytest.approx(0.05)
+    assert turns[2:4] != turns[4:6]  # who goes first alternates
+
+
+def test_the_same_texts_are_generated_in_process_and_over_http(served: Served) -> None:
+    server = Server("rocmforge", address(served), [served.process.pid])
+    texts = server_overhead.prompts(2, 0)
+    assert len(set(texts + server_overhead.prompts(2, 1))) == 4
+    row = server_overhead.streamed(server, texts, 6)
+    assert (row["requests"], row["tokens"]) == (2, 12)
+    assert 0 <= row["http_process_cpu_s_per_token"] < 1
+    with LLM(threads=1, max_model_len=64, memory_fraction=0.05) as llm:
+        assert server_overhead.generated(llm, texts, 6) > 0

@@ -20,7 +20,7 @@ OPERATIONS = [(path, method) for path, item in DOCUMENT["paths"].items() for met
 # A short context bounds what an accepted request can cost.
 TINY = ("--ctx", "32", "--memory-fraction", "0.05", "--threads", "1", "--docs")
 # Of each operation that takes a body, right and wrong ones each; `make requests` has 1,000.
-EXAMPLES = int(os.environ.get("ROCMFORGE_OPENAPI_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("ROCMFORGE_OPENAPI_EXAMPLES", "50"))
 
 
 @pytest.fixture(scope="module")
