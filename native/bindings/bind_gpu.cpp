@@ -15,6 +15,7 @@
 #include "gpu/copy_bandwidth.hpp"
 #include "gpu/device.hpp"
 #include "gpu/emulation.hpp"
+#include "gpu/limits.hpp"
 
 namespace py = pybind11;
 
@@ -244,21 +245,27 @@ void bind_gpu(py::module_& m) {
   m.def("copy_bandwidth", &gpu::copy_bandwidth, py::arg("driver"), py::arg("ordinal"),
         py::arg("bytes"), py::call_guard<py::gil_scoped_release>(),
         "Bytes a second, read and written, of copies within a device's memory.");
+  m.def("attention_problem", &gpu::attention_problem, py::arg("spec"),
+        "Why GPU kernels cannot run layers of this shape, or ''.");
+  m.def("columns_problem", &gpu::columns_problem, py::arg("columns"),
+        "Why GPU kernels cannot multiply with a matrix of so many columns, or ''.");
   m.def(
       "emulate_fault",
       [](const std::string& kind, std::int64_t calls) {
         const std::map<std::string, gpu::EmulatedFault> faults{
             {"memory", gpu::EmulatedFault::kMemory},
+            {"memory_bytes", gpu::EmulatedFault::kMemoryBytes},
             {"device", gpu::EmulatedFault::kDevice},
             {"graph", gpu::EmulatedFault::kGraph}};
         const auto fault = faults.find(kind);
         check(fault != faults.end(), ErrorCode::kInvalidArgument,
-              "a fault is one of 'memory', 'device' or 'graph'");
+              "a fault is one of 'memory', 'memory_bytes', 'device' or 'graph'");
         gpu::emulate_fault(fault->second, calls);
       },
       py::arg("kind"), py::arg("calls"),
-      "Lets the calls-th allocation of the emulation fail ('memory'), its device be lost at the\n"
-      "calls-th call ('device'), or its graphs skip their last work ('graph'); 0 ends that.");
+      "Lets the calls-th allocation of the emulation fail ('memory'), its devices have so many\n"
+      "bytes ('memory_bytes'), its device be lost at the calls-th call ('device'), or its graphs\n"
+      "skip their last work ('graph'); 0 ends that.");
   bind_driver(m);
   bind_arena(m);
 }

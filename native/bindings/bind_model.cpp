@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -85,6 +86,36 @@ struct StepOutput {
 // How the loader names a GPU: (driver, ordinal, code object, share of its free memory).
 using GpuChoice = std::tuple<std::string, int, std::string, double>;
 
+// Which parts of a model are on the GPU.
+struct GpuParts {
+  bool embedding, output;
+  std::vector<bool> layers;
+
+  // `all`: whether the GPU is there, for every part unless `on_gpu` names them: the embedding, the
+  // layers, the output.
+  GpuParts(bool all, const std::optional<std::vector<bool>>& on_gpu, std::int32_t num_layers)
+      : embedding(all), output(all), layers(static_cast<std::size_t>(num_layers), all) {
+    if (!on_gpu) return;
+    check(all && on_gpu->size() == layers.size() + 2, ErrorCode::kInvalidArgument,
+          "on_gpu needs a GPU, and an entry for the embedding, every layer and the output");
+    embedding = on_gpu->front();
+    output = on_gpu->back();
+    layers.assign(on_gpu->begin() + 1, on_gpu->end() - 1);
+  }
+
+  bool any() const { return embedding || output || num_layers() > 0; }
+  bool all() const {
+    return embedding && output && num_layers() == static_cast<std::ptrdiff_t>(layers.size());
+  }
+  std::ptrdiff_t num_layers() const { return std::count(layers.begin(), layers.end(), true); }
+
+  bool has(const std::string& tensor, bool is_tied) const {
+    if (tensor.starts_with("token_embd.")) return embedding || (output && is_tied);
+    if (!tensor.starts_with("blk.")) return output;
+    return layers.at(std::stoul(tensor.substr(4)));
+  }
+};
+
 struct DecoderOptions {
   int num_threads;
   bool float_activations, deterministic;
@@ -92,16 +123,16 @@ struct DecoderOptions {
   std::optional<GpuChoice> gpu;
 };
 
-std::unique_ptr<Backend> backend_for(const DecoderOptions& o, const DecoderLimits& limits,
-                                     const WeightMap& weights) {
-  if (!o.gpu)
-    return std::make_unique<cpu::CpuBackend>(
-        cpu::kernels(), cpu::CpuOptions{o.num_threads, o.float_activations, o.deterministic});
+std::unique_ptr<gpu::GpuBackend> gpu_backend(const DecoderOptions& o, const GpuParts& parts,
+                                             const DecoderLimits& limits,
+                                             const WeightMap& weights) {
   gpu::GpuOptions options;
   std::tie(options.driver, options.ordinal, options.code_object, options.memory_share) = *o.gpu;
   options.float_activations = o.float_activations;
   options.deterministic = o.deterministic;
-  for (const auto& [name, t] : weights) options.weight_bytes += gpu::Arena::room_for(t.bytes());
+  for (const auto& [name, t] : weights)
+    if (parts.has(name, !weights.contains("output.weight")))
+      options.weight_bytes += gpu::Arena::room_for(t.bytes());
   options.limits = {limits.max_num_tokens, o.max_num_seqs,
                     (limits.max_model_len + limits.block_size - 1) / limits.block_size};
   return std::make_unique<gpu::GpuBackend>(options);
@@ -112,7 +143,7 @@ std::unique_ptr<Backend> backend_for(const DecoderOptions& o, const DecoderLimit
 class NativeDecoder {
  public:
   NativeDecoder(const DecoderSpec& spec, const py::dict& weights, const DecoderOptions& options,
-                const DecoderLimits& limits)
+                const std::optional<std::vector<bool>>& on_gpu, const DecoderLimits& limits)
       : max_num_seqs_(options.max_num_seqs) {
     WeightMap map;
     for (const auto& [key, value] : weights) {
@@ -124,15 +155,27 @@ class NativeDecoder {
                             entry[2].cast<std::vector<std::int64_t>>(), entry[3].cast<bool>()));
     }
     py::gil_scoped_release nogil;
-    std::unique_ptr<Backend> backend = backend_for(options, limits, map);
-    gpu_ = dynamic_cast<gpu::GpuBackend*>(backend.get());
-    if (gpu_) {
+    const GpuParts parts(options.gpu.has_value(), on_gpu, spec.num_layers);
+    std::vector<std::unique_ptr<Backend>> backends;
+    if (parts.any()) {
+      auto gpu = gpu_backend(options, parts, limits, map);
+      gpu_ = gpu.get();
+      backends.push_back(std::move(gpu));
+    }
+    const int cpu = static_cast<int>(backends.size());
+    if (!parts.all()) {
+      auto backend = std::make_unique<cpu::CpuBackend>(
+          cpu::kernels(),
+          cpu::CpuOptions{options.num_threads, options.float_activations, options.deterministic});
+      pool_ = &backend->pool();
+      backends.push_back(std::move(backend));
+    } else {
       own_pool_ = std::make_unique<ThreadPool>(options.num_threads);
       pool_ = own_pool_.get();
-    } else {
-      pool_ = &static_cast<cpu::CpuBackend&>(*backend).pool();
     }
-    decoder_ = std::make_unique<Decoder>(std::move(backend), spec, map, limits);
+    DecoderPlacement placement{parts.embedding ? 0 : cpu, parts.output ? 0 : cpu, {}};
+    for (const bool on_it : parts.layers) placement.layers.push_back(on_it ? 0 : cpu);
+    decoder_ = std::make_unique<Decoder>(std::move(backends), placement, spec, map, limits);
     sampler_ = std::make_unique<Sampler>(cpu::kernels(), options.num_threads, spec.vocab_size);
   }
 
@@ -279,23 +322,26 @@ void bind_model(py::module_& m) {
     return [get](const NativeDecoder& d) { return static_cast<std::int64_t>(get(d)); };
   };
   using D = NativeDecoder;
-  py::class_<NativeDecoder>(m, "Decoder", "A model ready to run steps on one device.")
+  py::class_<NativeDecoder>(m, "Decoder", "A model ready to run steps.")
       .def(py::init([](const DecoderSpec& spec, const py::dict& weights, int num_threads,
                        bool float_activations, bool deterministic, const std::string& kv_dtype,
                        std::int64_t num_blocks, std::int64_t block_size,
                        std::int64_t max_num_tokens, std::int64_t max_num_seqs,
-                       std::int64_t max_model_len, std::optional<GpuChoice> gpu) {
+                       std::int64_t max_model_len, std::optional<GpuChoice> gpu,
+                       const std::optional<std::vector<bool>>& on_gpu) {
              return std::make_unique<NativeDecoder>(
                  spec, weights,
                  DecoderOptions{num_threads, float_activations, deterministic, max_num_seqs,
                                 std::move(gpu)},
+                 on_gpu,
                  DecoderLimits{kv_type_named(kv_dtype), num_blocks, block_size, max_num_tokens,
                                max_model_len});
            }),
            py::arg("spec"), py::arg("weights"), py::kw_only(), py::arg("num_threads"),
            py::arg("float_activations"), py::arg("deterministic"), py::arg("kv_dtype"),
            py::arg("num_blocks"), py::arg("block_size"), py::arg("max_num_tokens"),
-           py::arg("max_num_seqs"), py::arg("max_model_len"), py::arg("gpu") = py::none())
+           py::arg("max_num_seqs"), py::arg("max_model_len"), py::arg("gpu") = py::none(),
+           py::arg("on_gpu") = py::none())
       .def("enqueue", &D::enqueue, py::arg("batch"), py::arg("sampling"))
       .def("collect",
            [](py::object self, std::int64_t h) { return self.cast<D&>().collect(h, self); })
@@ -310,9 +356,9 @@ void bind_model(py::module_& m) {
       .def_property_readonly("hidden_size",
                              count([](const D& d) { return d.decoder().spec().hidden_size; }))
       .def_property_readonly("num_blocks",
-                             count([](const D& d) { return d.decoder().kv().num_blocks(); }))
+                             count([](const D& d) { return d.decoder().limits().num_blocks; }))
       .def_property_readonly("block_size",
-                             count([](const D& d) { return d.decoder().kv().block_size(); }))
+                             count([](const D& d) { return d.decoder().limits().block_size; }))
       .def_property_readonly("max_num_tokens",
                              count([](const D& d) { return d.decoder().limits().max_num_tokens; }))
       .def_property_readonly("max_num_seqs", count([](const D& d) { return d.max_num_seqs(); }))
@@ -326,7 +372,7 @@ void bind_model(py::module_& m) {
                              count([](const D& d) { return d.num_device_allocations(); }))
       .def_property_readonly("weight_bytes",
                              count([](const D& d) { return d.decoder().weight_bytes(); }))
-      .def_property_readonly("kv_bytes", count([](const D& d) { return d.decoder().kv().bytes(); }))
+      .def_property_readonly("kv_bytes", count([](const D& d) { return d.decoder().kv_bytes(); }))
       .def_property_readonly("activation_bytes",
                              count([](const D& d) { return d.decoder().activation_bytes(); }));
 }

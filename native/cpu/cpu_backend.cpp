@@ -40,6 +40,10 @@ StoragePtr CpuBackend::upload(std::span<const float> values) {
   return storage;
 }
 
+void CpuBackend::from_host(Storage& storage, std::span<const float> values) {
+  std::memcpy(storage.data(), values.data(), values.size_bytes());
+}
+
 LinearPtr CpuBackend::prepare(std::span<const Tensor> parts, WeightUse use) {
   return linear_.prepare(parts, use);
 }
@@ -80,6 +84,12 @@ void CpuBackend::embed(Step& s, const LinearWeights& table) {
       dequantize(hidden + t * w.cols,
                  rows + s.batch.token_ids[static_cast<std::size_t>(t)] * w.row_bytes(), w.cols);
   });
+}
+
+void CpuBackend::receive(Step& s) {
+  const std::int64_t count = s.batch.num_tokens() * s.spec.hidden_size;
+  std::memcpy(s.a.hidden->data(), s.a.incoming->data(),
+              static_cast<std::size_t>(count) * sizeof(float));
 }
 
 void CpuBackend::rms_norm(float* y, const float* x, const Storage& weight, std::int64_t rows,

@@ -32,9 +32,11 @@ class CpuBackend final : public Backend {
   KvCachePtr create_kv_cache(const DecoderSpec& spec, KvType type, std::int64_t num_blocks,
                              std::int64_t block_size) override;
   float* to_host(Storage& storage, std::int64_t) override { return storage.floats(); }
+  void from_host(Storage& storage, std::span<const float> values) override;
 
   void begin_step(Step& s) override;
   void embed(Step& s, const LinearWeights& table) override;
+  void receive(Step& s) override;
 
  protected:
   void rms_norm(float* y, const float* x, const Storage& weight, std::int64_t rows, std::int64_t n,

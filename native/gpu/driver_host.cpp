@@ -60,7 +60,7 @@ constexpr std::int64_t kPage = 4096;
 constexpr std::int64_t kAlignment = 16;  // the widest load of a kernel
 constexpr int kNumDevices = 4;
 
-std::atomic<std::int64_t> allocations_until_fault{0}, calls_until_loss{0};
+std::atomic<std::int64_t> allocations_until_fault{0}, calls_until_loss{0}, memory_bytes{0};
 std::atomic<bool> lost{false}, graphs_are_stale{false};
 
 // FNV-1a over words, then over the rest.
@@ -89,8 +89,10 @@ class GuardedMemory {
     while (!blocks_.empty()) release(blocks_.begin()->first);
   }
 
-  void* allocate(std::int64_t bytes, const char* kind) {
-    const bool fails = allocations_until_fault > 0 && --allocations_until_fault == 0;
+  // `limit`: of all together; 0 for none.
+  void* allocate(std::int64_t bytes, const char* kind, std::int64_t limit) {
+    const bool fails = (allocations_until_fault > 0 && --allocations_until_fault == 0) ||
+                       (limit > 0 && bytes > limit - bytes_);
     const std::int64_t pages = (bytes + kPage - 1) / kPage * kPage;
     void* base = MAP_FAILED;
     if (!fails)
@@ -104,6 +106,7 @@ class GuardedMemory {
     std::byte* p = end - (bytes + kAlignment - 1) / kAlignment * kAlignment;
     std::memset(p, 0xff, static_cast<std::size_t>(bytes));  // NaN, for who reads before writing
     blocks_[p] = {base, pages + kPage, bytes};
+    bytes_ += bytes;
     return p;
   }
 
@@ -112,8 +115,11 @@ class GuardedMemory {
     if (it == blocks_.end())
       throw Error(ErrorCode::kDevice, "freed memory is not an allocation of this device");
     ::munmap(it->second.base, static_cast<std::size_t>(it->second.mapped));
+    bytes_ -= it->second.bytes;
     blocks_.erase(it);
   }
+
+  std::int64_t bytes() const { return bytes_; }
 
   bool contains(const void* p, std::int64_t bytes) const {
     auto* at = static_cast<std::byte*>(const_cast<void*>(p));
@@ -129,6 +135,7 @@ class GuardedMemory {
     std::int64_t mapped, bytes;
   };
   std::map<std::byte*, Block> blocks_;
+  std::int64_t bytes_ = 0;
 };
 
 class HostDriver final : public Driver {
@@ -180,18 +187,22 @@ class HostDriver final : public Driver {
   }
 
   MemoryInfo memory() override {
+    const std::int64_t limit = memory_bytes;
+    if (limit) return {std::max<std::int64_t>(limit - device_memory_.bytes(), 0), limit};
     const std::int64_t page = ::sysconf(_SC_PAGESIZE);
     return {::sysconf(_SC_AVPHYS_PAGES) * page, ::sysconf(_SC_PHYS_PAGES) * page};
   }
 
-  void* allocate(std::int64_t bytes) override { return device_memory_.allocate(bytes, "device"); }
+  void* allocate(std::int64_t bytes) override {
+    return device_memory_.allocate(bytes, "device", memory_bytes);
+  }
   // Freeing waits for all work first, as HIP and CUDA do.
   void free(void* p) override {
     finish_all();
     device_memory_.release(p);
   }
   void* allocate_pinned(std::int64_t bytes) override {
-    return pinned_memory_.allocate(bytes, "pinned host");
+    return pinned_memory_.allocate(bytes, "pinned host", 0);
   }
   void free_pinned(void* p) override {
     finish_all();
@@ -378,6 +389,9 @@ void emulate_fault(EmulatedFault fault, std::int64_t calls) {
   switch (fault) {
     case EmulatedFault::kMemory:
       allocations_until_fault = calls;
+      break;
+    case EmulatedFault::kMemoryBytes:
+      memory_bytes = calls;
       break;
     case EmulatedFault::kDevice:
       lost = false;

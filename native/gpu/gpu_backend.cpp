@@ -6,6 +6,7 @@
 
 #include "core/buffer.hpp"
 #include "core/error.hpp"
+#include "gpu/limits.hpp"
 #include "include/launch.hpp"
 
 namespace rocmforge::gpu {
@@ -93,10 +94,8 @@ LinearPtr GpuBackend::prepare(std::span<const Tensor> parts, WeightUse use) {
 KvCachePtr GpuBackend::create_kv_cache(const DecoderSpec& spec, KvType type,
                                        std::int64_t num_blocks, std::int64_t block_size) {
   device_.make_current();
-  check(std::max(spec.head_dim, spec.value_dim) <= std::end(kAttendDims)[-1],
-        ErrorCode::kUnsupported, "GPU kernels take heads of at most 256 elements");
-  check(spec.head_dim % 4 == 0 && spec.value_dim % 4 == 0, ErrorCode::kUnsupported,
-        "GPU kernels take heads of a multiple of 4 elements");
+  if (const std::string problem = attention_problem(spec); !problem.empty())
+    throw Error(ErrorCode::kUnsupported, problem);
   check_columns(spec);
   auto cache = std::make_unique<GpuKvCache>(cache_, spec, type, num_blocks, block_size);
   load_kernels(spec, type);
@@ -109,6 +108,11 @@ float* GpuBackend::to_host(Storage& storage, std::int64_t count) {
   float* host = static_cast<DeviceStorage&>(storage).mirror(count * kFloat);
   device_.to_host(host, storage.data(), count * kFloat);
   return host;
+}
+
+void GpuBackend::from_host(Storage& storage, std::span<const float> values) {
+  device_.make_current();
+  device_.to_device(storage.data(), values.data(), static_cast<std::int64_t>(values.size_bytes()));
 }
 
 template <class T>
@@ -214,7 +218,7 @@ void GpuBackend::begin_step(Step& s) {
 
 void GpuBackend::run(Step& s, const std::function<void()>& stages) {
   const std::int64_t rows = s.batch.num_logit_rows();
-  if (num_tokens_ != s.batch.num_seqs() || rows == 0) return stages();
+  if (num_tokens_ != s.batch.num_seqs() || rows == 0 || !s.has_head) return stages();
   const StepShape shape{num_tokens_, rows, step_.table_stride(), splits(s.batch)};
   graphs_.run(shape, stages, [&] {
     std::vector<float> values(static_cast<std::size_t>(rows * s.spec.hidden_size));
@@ -229,6 +233,11 @@ void GpuBackend::embed(Step& s, const LinearWeights& table) {
   const EmbedArgs args{s.a.hidden->floats(), part.blocks,    step_.token_ids(),
                        step_.num_tokens(),   part.row_bytes, narrow(table.cols())};
   device_.launch(part.embed, row_grid(num_tokens_, table.cols()), args);
+}
+
+void GpuBackend::receive(Step& s) {
+  device_.driver().copy_on_device(s.a.hidden->data(), s.a.incoming->data(),
+                                  num_tokens_ * s.spec.hidden_size * kFloat, device_.stream());
 }
 
 void GpuBackend::head(Step& s, const Storage& norm) {

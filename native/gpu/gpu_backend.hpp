@@ -43,10 +43,12 @@ class GpuBackend final : public Backend {
   KvCachePtr create_kv_cache(const DecoderSpec& spec, KvType type, std::int64_t num_blocks,
                              std::int64_t block_size) override;
   float* to_host(Storage& storage, std::int64_t count) override;
+  void from_host(Storage& storage, std::span<const float> values) override;
 
   void begin_step(Step& s) override;
   void run(Step& s, const std::function<void()>& stages) override;
   void embed(Step& s, const LinearWeights& table) override;
+  void receive(Step& s) override;
   void head(Step& s, const Storage& norm) override;
   void output(Activations& a, std::int64_t rows, const LinearWeights& w) override;
 

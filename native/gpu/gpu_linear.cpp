@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/error.hpp"
+#include "gpu/limits.hpp"
 
 namespace rocmforge::gpu {
 namespace {
@@ -35,9 +36,8 @@ GpuWeights::GpuWeights(Device& device, Arena& arena, std::span<const Tensor> ten
     : arena_(arena) {
   cols_ = tensors.front().cols;
   num_matrices_ = tensors.front().num_matrices;
-  // Rows of 16 bytes: vector loads of activations begin at rows.
-  check(cols_ % 4 == 0, ErrorCode::kUnsupported,
-        "GPU kernels need matrices of a multiple of 4 columns");
+  if (const std::string problem = columns_problem(cols_); !problem.empty())
+    throw Error(ErrorCode::kUnsupported, problem);
   for (auto t = tensors.begin(); t != tensors.end();) {
     // Matrices of one format that follow one another are one launch.
     auto end = std::next(t);

@@ -39,52 +39,108 @@ void check_all(const char* what, std::span<const std::int32_t> values, std::int6
 
 }  // namespace
 
-Decoder::Decoder(std::unique_ptr<Backend> backend, DecoderSpec spec, const WeightMap& weights,
-                 const DecoderLimits& limits)
-    : backend_(std::move(backend)), spec_(std::move(spec)), limits_(limits) {
+Decoder::Decoder(std::vector<std::unique_ptr<Backend>> backends, const DecoderPlacement& placement,
+                 DecoderSpec spec, const WeightMap& weights, const DecoderLimits& limits)
+    : spec_(std::move(spec)), limits_(limits) {
   check_spec(spec_);
   check(limits_.max_num_tokens > 0 && limits_.max_model_len > 0, ErrorCode::kInvalidArgument,
         "max_num_tokens and max_model_len must be positive");
-  Backend& be = *backend_;
-
-  embedding_ = load_embedding(be, spec_, weights);
-  output_norm_ = load_output_norm(be, spec_, weights);
-  output_ = load_output(be, spec_, weights);
-  weight_bytes_ = (output_ ? output_ : embedding_)->bytes();
-  for (int i = 0; i < spec_.num_layers; ++i) {
-    LayerWeights w = load_layer(be, spec_, weights, i);
-    const std::int64_t feed_forward = w.gate_up->bytes() + w.down->bytes();
-    weight_bytes_ += w.qkv->bytes() + w.attn_output->bytes();
-    weight_bytes_ +=
-        w.router ? w.router->bytes() + feed_forward / spec_.num_experts * spec_.num_experts_used
-                 : feed_forward;
-    layers_.push_back(std::move(w));
+  for (std::unique_ptr<Backend>& backend : backends) {
+    devices_.push_back({std::move(backend), spec_, nullptr, {}});
+    devices_.back().spec.num_layers = 0;
   }
-  kv_ = be.create_kv_cache(spec_, limits_.kv_type, limits_.num_blocks, limits_.block_size);
+  place(placement);
 
-  const std::int64_t tokens = limits_.max_num_tokens;
-  const std::int64_t slots = tokens * std::max(spec_.num_experts_used, 1);
-  Activations& a = activations_;
-  a.hidden = allocate_floats(tokens * spec_.hidden_size);
-  a.normed = allocate_floats(tokens * spec_.hidden_size);
-  a.qkv = allocate_floats(tokens * spec_.qkv_size());
-  a.attended = allocate_floats(tokens * spec_.num_heads * spec_.value_dim);
-  a.gate_up = allocate_floats(slots * 2 * spec_.ffn_size);
-  a.activated = allocate_floats(slots * spec_.ffn_size);
-  a.projected = allocate_floats(slots * spec_.hidden_size);
-  a.router_logits = allocate_floats(tokens * spec_.num_experts);
+  const auto backend_of = [this](int device) -> Backend& {
+    return *devices_[static_cast<std::size_t>(device)].backend;
+  };
+  const bool one_matrix = is_tied(weights) && placement.embedding == placement.output;
+  embedding_ = load_embedding(backend_of(placement.embedding), spec_, weights,
+                              one_matrix ? WeightUse::kProducts : WeightUse::kTable);
+  Backend& head = backend_of(placement.output);
+  output_norm_ = load_output_norm(head, spec_, weights);
+  if (!one_matrix) output_ = load_output(head, spec_, weights);
+  weight_bytes_ = (output_ ? output_ : embedding_)->bytes();
+  for (const Section& section : sections_)
+    for (int i = section.begin; i < section.end; ++i) {
+      LayerWeights w = load_layer(backend_of(section.device), spec_, weights, i);
+      const std::int64_t feed_forward = w.gate_up->bytes() + w.down->bytes();
+      weight_bytes_ += w.qkv->bytes() + w.attn_output->bytes();
+      weight_bytes_ +=
+          w.router ? w.router->bytes() + feed_forward / spec_.num_experts * spec_.num_experts_used
+                   : feed_forward;
+      layers_.push_back(std::move(w));
+    }
+  for (Device& device : devices_) {
+    device.kv = device.backend->create_kv_cache(device.spec, limits_.kv_type, limits_.num_blocks,
+                                                limits_.block_size);
+    allocate_activations(device, device.spec.num_layers > 0);
+  }
+  for (std::size_t i = 1; i < sections_.size(); ++i) {
+    Device& device = devices_[static_cast<std::size_t>(sections_[i].device)];
+    if (!device.activations.incoming)
+      device.activations.incoming =
+          allocate_floats(device, limits_.max_num_tokens * spec_.hidden_size);
+  }
 }
 
-StoragePtr Decoder::allocate_floats(std::int64_t count) {
+// Cuts the pass, embedding to head, where the device changes.
+void Decoder::place(const DecoderPlacement& p) {
+  const auto num_devices = static_cast<int>(devices_.size());
+  const auto layers = static_cast<std::size_t>(spec_.num_layers);
+  const auto section_on = [&](int device) -> Section& {
+    check(device >= 0 && device < num_devices, ErrorCode::kInvalidArgument,
+          "a part of the model is placed on a device there is not");
+    if (sections_.empty() || sections_.back().device != device) {
+      const int layer = sections_.empty() ? 0 : sections_.back().end;
+      sections_.push_back({.device = device, .begin = layer, .end = layer});
+      sections_.back().first_device_layer =
+          devices_[static_cast<std::size_t>(device)].spec.num_layers;
+    }
+    return sections_.back();
+  };
+  check(p.layers.empty() || p.layers.size() == layers, ErrorCode::kInvalidArgument,
+        "a placement names a device for every layer");
+  section_on(p.embedding).has_embedding = true;
+  for (std::size_t i = 0; i < layers; ++i) {
+    Section& section = section_on(p.layers.empty() ? 0 : p.layers[i]);
+    ++section.end;
+    ++devices_[static_cast<std::size_t>(section.device)].spec.num_layers;
+  }
+  section_on(p.output).has_head = true;
+}
+
+void Decoder::allocate_activations(Device& device, bool has_layers) {
+  const std::int64_t tokens = limits_.max_num_tokens;
+  const std::int64_t slots = tokens * std::max(spec_.num_experts_used, 1);
+  Activations& a = device.activations;
+  a.hidden = allocate_floats(device, tokens * spec_.hidden_size);
+  if (!has_layers) return;
+  a.normed = allocate_floats(device, tokens * spec_.hidden_size);
+  a.qkv = allocate_floats(device, tokens * spec_.qkv_size());
+  a.attended = allocate_floats(device, tokens * spec_.num_heads * spec_.value_dim);
+  a.gate_up = allocate_floats(device, slots * 2 * spec_.ffn_size);
+  a.activated = allocate_floats(device, slots * spec_.ffn_size);
+  a.projected = allocate_floats(device, slots * spec_.hidden_size);
+  a.router_logits = allocate_floats(device, tokens * spec_.num_experts);
+}
+
+StoragePtr Decoder::allocate_floats(Device& device, std::int64_t count) {
   const std::int64_t bytes = count * static_cast<std::int64_t>(sizeof(float));
   activation_bytes_ += bytes;
-  return backend_->allocate(bytes);
+  return device.backend->allocate(bytes);
+}
+
+std::int64_t Decoder::kv_bytes() const {
+  std::int64_t sum = 0;
+  for (const Device& device : devices_) sum += device.kv->bytes();
+  return sum;
 }
 
 void Decoder::check_batch(const Batch& b) const {
   constexpr ErrorCode kCode = ErrorCode::kInvalidArgument;
   const std::int64_t tokens = b.num_tokens(), seqs = b.num_seqs();
-  const std::int64_t block_size = kv_->block_size();
+  const std::int64_t block_size = limits_.block_size, num_blocks = limits_.num_blocks;
   if (tokens > limits_.max_num_tokens) reject("token count", tokens, limits_.max_num_tokens + 1);
   check(static_cast<std::int64_t>(b.positions.size()) == tokens &&
             static_cast<std::int64_t>(b.slot_mapping.size()) == tokens,
@@ -97,8 +153,7 @@ void Decoder::check_batch(const Batch& b) const {
   check_all("token id", b.token_ids, spec_.vocab_size);
   check_all("logit row", b.logit_rows, tokens);
   for (const std::int32_t slot : b.slot_mapping)
-    if (slot < -1 || slot >= kv_->num_blocks() * block_size)
-      reject("slot", slot, kv_->num_blocks() * block_size);
+    if (slot < -1 || slot >= num_blocks * block_size) reject("slot", slot, num_blocks * block_size);
   for (std::size_t s = 0; s < b.seq_lens.size(); ++s) {
     const std::int32_t begin = b.query_start_loc[s], end = b.query_start_loc[s + 1];
     check(begin <= end && end <= tokens, kCode, "batch: query_start_loc must not decrease");
@@ -110,7 +165,7 @@ void Decoder::check_batch(const Batch& b) const {
     check_all("block id",
               b.block_tables.subspan(s * static_cast<std::size_t>(b.max_blocks),
                                      static_cast<std::size_t>(used)),
-              kv_->num_blocks());
+              num_blocks);
     for (std::int32_t t = begin; t < end; ++t)
       if (b.positions[static_cast<std::size_t>(t)] < 0 ||
           b.positions[static_cast<std::size_t>(t)] >= length)
@@ -122,21 +177,38 @@ void Decoder::forward(const Batch& batch) {
   check_batch(batch);
   const std::int64_t rows = batch.num_logit_rows();
   if (rows > head_capacity_) {
-    activations_.head_normed = allocate_floats(rows * spec_.hidden_size);
+    head_device().activations.head_normed =
+        allocate_floats(head_device(), rows * spec_.hidden_size);
     head_capacity_ = rows;
   }
   num_rows_ = rows;
   host_logits_ = nullptr;
   if (batch.num_tokens() == 0) return;
 
-  Backend& be = *backend_;
-  Step s{spec_, batch, activations_, *kv_};
-  be.begin_step(s);
+  for (Device& d : devices_) {
+    Step s{d.spec, batch, d.activations, *d.kv};
+    d.backend->begin_step(s);
+  }
+  for (std::size_t i = 0; i < sections_.size(); ++i) {
+    if (i > 0) move_hidden(sections_[i - 1], sections_[i], batch.num_tokens());
+    run(sections_[i], batch);
+  }
+  end_stage();
+}
+
+void Decoder::run(const Section& section, const Batch& batch) {
+  Device& device = devices_[static_cast<std::size_t>(section.device)];
+  Backend& be = *device.backend;
+  Step s{device.spec, batch, device.activations, *device.kv, section.has_head};
   const auto stages = [&] {
-    s.layer = 0;
-    be.embed(s, *embedding_);
+    s.layer = section.first_device_layer;
+    if (section.has_embedding)
+      be.embed(s, *embedding_);
+    else
+      be.receive(s);
     end_stage();
-    for (const LayerWeights& w : layers_) {
+    for (int i = section.begin; i < section.end; ++i, ++s.layer) {
+      const LayerWeights& w = layers_[static_cast<std::size_t>(i)];
       be.qkv(s, w);
       end_stage();
       be.attend(s, w);
@@ -147,28 +219,39 @@ void Decoder::forward(const Batch& batch) {
       end_stage();
       be.down(s, w);
       end_stage();
-      ++s.layer;
     }
-    if (rows > 0) be.head(s, *output_norm_);
+    if (section.has_head && batch.num_logit_rows() > 0) be.head(s, *output_norm_);
   };
   be.run(s, std::cref(stages));  // a reference: the lambda itself would be copied to the heap
+}
+
+void Decoder::move_hidden(const Section& from, const Section& to, std::int64_t tokens) {
+  Device& source = devices_[static_cast<std::size_t>(from.device)];
+  Device& target = devices_[static_cast<std::size_t>(to.device)];
+  const std::int64_t count = tokens * spec_.hidden_size;
+  const float* values = source.backend->to_host(*source.activations.hidden, count);
+  target.backend->from_host(*target.activations.incoming,
+                            {values, static_cast<std::size_t>(count)});
   end_stage();
 }
 
 const float* Decoder::hidden() {
   check(num_rows_ > 0, ErrorCode::kInvalidArgument, "the last step has no rows of hidden states");
-  return backend_->to_host(*activations_.head_normed, num_rows_ * spec_.hidden_size);
+  Device& device = head_device();
+  return device.backend->to_host(*device.activations.head_normed, num_rows_ * spec_.hidden_size);
 }
 
 float* Decoder::logits() {
   check(num_rows_ > 0, ErrorCode::kInvalidArgument, "the last step has no logit rows");
+  Device& device = head_device();
+  Activations& a = device.activations;
   if (num_rows_ > logits_capacity_) {
-    activations_.logits = allocate_floats(num_rows_ * spec_.vocab_size);
+    a.logits = allocate_floats(device, num_rows_ * spec_.vocab_size);
     logits_capacity_ = num_rows_;
   }
   if (!host_logits_) {
-    backend_->output(activations_, num_rows_, output_ ? *output_ : *embedding_);
-    host_logits_ = backend_->to_host(*activations_.logits, num_rows_ * spec_.vocab_size);
+    device.backend->output(a, num_rows_, output_ ? *output_ : *embedding_);
+    host_logits_ = device.backend->to_host(*a.logits, num_rows_ * spec_.vocab_size);
     end_stage();
   }
   return host_logits_;

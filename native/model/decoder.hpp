@@ -25,12 +25,18 @@ struct DecoderLimits {
   std::int64_t max_model_len = 0;   // positions of one sequence
 };
 
+// Which of a decoder's backends, by number, has what. A layer is whole on one.
+struct DecoderPlacement {
+  int embedding = 0, output = 0;  // output: the final norm and the output matrix
+  std::vector<int> layers;        // [num_layers]; empty: all on the first
+};
+
 class Decoder {
  public:
   // The memory behind `weights` must outlive the decoder. Throws Error(kModelFile) naming the
   // tensor that is missing or has another shape than the spec says.
-  Decoder(std::unique_ptr<Backend> backend, DecoderSpec spec, const WeightMap& weights,
-          const DecoderLimits& limits);
+  Decoder(std::vector<std::unique_ptr<Backend>> backends, const DecoderPlacement& placement,
+          DecoderSpec spec, const WeightMap& weights, const DecoderLimits& limits);
 
   // Runs one step up to the final norm: rows of hidden() then follow batch.logit_rows.
   // Checks every index of the batch first: an Error(kInvalidArgument) leaves all state as it was.
@@ -44,30 +50,51 @@ class Decoder {
   // A number that grows with every stage of a step, and within stages as the backend tells: while a
   // step runs and this stands still, nothing is done. For any thread.
   std::uint64_t progress() const noexcept {
-    return num_stages_.load(std::memory_order_relaxed) + backend_->progress();
+    std::uint64_t sum = num_stages_.load(std::memory_order_relaxed);
+    for (const Device& device : devices_) sum += device.backend->progress();
+    return sum;
   }
 
   const DecoderSpec& spec() const { return spec_; }
   const DecoderLimits& limits() const { return limits_; }
-  Backend& backend() { return *backend_; }
-  const KvCache& kv() const { return *kv_; }
+  std::int64_t kv_bytes() const;                               // of all devices together
   std::int64_t weight_bytes() const { return weight_bytes_; }  // read by one decode step
   std::int64_t activation_bytes() const { return activation_bytes_; }
 
  private:
+  // A backend with the memory that a step needs there. Blocks of the cache have the same numbers
+  // on every device, each of which holds the layers that it runs.
+  struct Device {
+    std::unique_ptr<Backend> backend;
+    DecoderSpec spec;  // num_layers: of this device
+    KvCachePtr kv;
+    Activations activations;
+  };
+  // Neighbouring parts of one device; the residual stream passes from one section to the next.
+  struct Section {
+    int device;
+    bool has_embedding = false, has_head = false;
+    int begin = 0, end = 0;      // layers
+    int first_device_layer = 0;  // number of layer `begin` among those of the device
+  };
+
+  void place(const DecoderPlacement& placement);
+  void allocate_activations(Device& device, bool has_layers);
+  void run(const Section& section, const Batch& batch);
+  void move_hidden(const Section& from, const Section& to, std::int64_t tokens);
+  Device& head_device() { return devices_[static_cast<std::size_t>(sections_.back().device)]; }
   void check_batch(const Batch& b) const;
   void end_stage() noexcept { num_stages_.fetch_add(1, std::memory_order_relaxed); }
-  StoragePtr allocate_floats(std::int64_t count);
+  StoragePtr allocate_floats(Device& device, std::int64_t count);
 
-  std::unique_ptr<Backend> backend_;
+  std::vector<Device> devices_;  // before what they hold: destroyed after it
+  std::vector<Section> sections_;
   DecoderSpec spec_;
   DecoderLimits limits_;
   LinearPtr embedding_;
   std::vector<LayerWeights> layers_;
   StoragePtr output_norm_;
-  LinearPtr output_;  // null: tied to the embedding
-  KvCachePtr kv_;
-  Activations activations_;
+  LinearPtr output_;  // null: the embedding is the output matrix as well
   // Sampling asks for a row a sequence, teacher forcing for a row a token, so these two buffers
   // grow to what has been asked for instead of holding max_num_tokens rows from the start.
   std::int64_t head_capacity_ = 0, logits_capacity_ = 0;  // rows

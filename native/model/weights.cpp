@@ -75,12 +75,11 @@ StoragePtr group_bias(Backend& backend, const WeightMap& weights,
 
 }  // namespace
 
-LinearPtr load_embedding(Backend& backend, const DecoderSpec& spec, const WeightMap& weights) {
+LinearPtr load_embedding(Backend& backend, const DecoderSpec& spec, const WeightMap& weights,
+                         WeightUse use) {
   const Tensor parts[] = {
       need(weights, "token_embd.weight", {1, spec.vocab_size, spec.hidden_size})};
-  // Without an output matrix of its own a model multiplies with its embedding.
-  const bool tied = !weights.contains("output.weight");
-  return backend.prepare(parts, tied ? WeightUse::kProducts : WeightUse::kTable);
+  return backend.prepare(parts, use);
 }
 
 LayerWeights load_layer(Backend& backend, const DecoderSpec& spec, const WeightMap& weights,
@@ -129,9 +128,12 @@ StoragePtr load_output_norm(Backend& backend, const DecoderSpec& spec, const Wei
   return vector(backend, weights, "output_norm.weight", spec.hidden_size);
 }
 
+bool is_tied(const WeightMap& weights) { return !weights.contains("output.weight"); }
+
 LinearPtr load_output(Backend& backend, const DecoderSpec& spec, const WeightMap& weights) {
-  const Tensor* output = find(weights, "output.weight", {1, spec.vocab_size, spec.hidden_size});
-  return output ? backend.prepare({output, 1}, WeightUse::kProducts) : nullptr;
+  const Tensor parts[] = {need(weights, is_tied(weights) ? "token_embd.weight" : "output.weight",
+                               {1, spec.vocab_size, spec.hidden_size})};
+  return backend.prepare(parts, WeightUse::kProducts);
 }
 
 }  // namespace rocmforge

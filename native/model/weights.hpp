@@ -5,11 +5,14 @@
 
 namespace rocmforge {
 
-LinearPtr load_embedding(Backend& backend, const DecoderSpec& spec, const WeightMap& weights);
+// `use` is kProducts where it serves as the output matrix too.
+LinearPtr load_embedding(Backend& backend, const DecoderSpec& spec, const WeightMap& weights,
+                         WeightUse use);
 LayerWeights load_layer(Backend& backend, const DecoderSpec& spec, const WeightMap& weights,
                         int layer);
 StoragePtr load_output_norm(Backend& backend, const DecoderSpec& spec, const WeightMap& weights);
-// Null where the file has no output matrix: the embedding then serves as one (tied embeddings).
+// Whether the file has no output matrix: the embedding then serves as one (tied embeddings).
+bool is_tied(const WeightMap& weights);
 LinearPtr load_output(Backend& backend, const DecoderSpec& spec, const WeightMap& weights);
 
 }  // namespace rocmforge

@@ -94,6 +94,7 @@ struct Routing {
 // The buffers of a step, T = the most tokens a step may have. R grows with what is asked for.
 struct Activations {
   StoragePtr hidden;         // [T, hidden] the residual stream
+  StoragePtr incoming;       // [T, hidden] of another device, where layers follow those of one
   StoragePtr normed;         // [T, hidden]
   StoragePtr qkv;            // [T, q + k + v]
   StoragePtr attended;       // [T, heads * value_dim]
@@ -119,7 +120,8 @@ struct Step {
   const Batch& batch;
   Activations& a;
   KvCache& kv;
-  int layer = 0;
+  bool has_head = true;  // false: another device has the head, and this one's result is a.hidden
+  int layer = 0;         // of those that the backend has
 };
 
 class Backend {
@@ -138,16 +140,19 @@ class Backend {
   // The first `count` floats of what this backend allocated, for the host to read and to write
   // over, until the next call for it or the next step.
   virtual float* to_host(Storage& storage, std::int64_t count) = 0;
+  // Fills the first floats of what this backend allocated; `values` may change at once.
+  virtual void from_host(Storage& storage, std::span<const float> values) = 0;
 
   // A number that grows as a stage proceeds, if the backend can tell. For any thread.
   virtual std::uint64_t progress() const noexcept { return 0; }
 
   // --- one step
   virtual void begin_step(Step& s) = 0;  // whatever depends on the batch alone, such as rope angles
-  // Makes the calls of a step from embed() to head(), which `stages` does and may do again with the
-  // same result; a device that has recorded them replays the record instead.
+  // Makes the calls of a step from embed() or receive() on, which `stages` does and may do again
+  // with the same result; a device that has recorded them replays the record instead.
   virtual void run(Step& s, const std::function<void()>& stages);
   virtual void embed(Step& s, const LinearWeights& table) = 0;  // hidden = table[token_ids]
+  virtual void receive(Step& s) = 0;                            // hidden = incoming
   virtual void qkv(Step& s, const LayerWeights& w);     // norm, projections, bias, norms, rope, KV
   virtual void attend(Step& s, const LayerWeights& w);  // attended = attention(q, cache)
   virtual void attn_output(Step& s, const LayerWeights& w);  // hidden += projection

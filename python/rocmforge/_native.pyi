@@ -66,6 +66,11 @@ class gpu:
     @staticmethod
     def copy_bandwidth(driver: str, ordinal: int, bytes: int) -> float: ...
     @staticmethod
+    def attention_problem(spec: DecoderSpec) -> str:
+        """Why GPU kernels cannot run layers of this shape, or ''."""
+    @staticmethod
+    def columns_problem(columns: int) -> str: ...
+    @staticmethod
     def emulate_fault(kind: str, calls: int) -> None: ...
 
     class Memory:
@@ -198,7 +203,8 @@ class Decoder:
     `weights` maps GGUF names to (memory, format, (matrices, rows, columns), mapped). The memory is
     kept alive; what the kernels multiply with is copied into their layout, and pages of `mapped`
     memory, a file's, are given back. `gpu` is (driver, ordinal, file of the code object, share of
-    the device's free memory), None for the CPU.
+    the device's free memory), None for the CPU; `on_gpu` tells what is there: the embedding, every
+    layer, the output.
     """
 
     def __init__(
@@ -216,6 +222,7 @@ class Decoder:
         max_num_seqs: int,
         max_model_len: int,
         gpu: tuple[str, int, str, float] | None = None,
+        on_gpu: list[bool] | None = None,
     ) -> None: ...
     def enqueue(self, batch: _Batch, sampling: object | None) -> int: ...
     def collect(self, handle: int) -> StepOutput: ...

@@ -15,7 +15,8 @@ from fake_decoder import FakeDecoder, expected_tokens
 
 from rocmforge.engine.config import EngineConfig
 from rocmforge.engine.session import Session
-from rocmforge.model.loader import Placement, embedded_model
+from rocmforge.model.execution_plan import Placement
+from rocmforge.model.loader import embedded_model
 from rocmforge.tokenizer import Tokenizer
 
 PATIENCE_S = 20.0
@@ -75,6 +76,7 @@ class FakeModel:
             replace(config, max_queue=self._max_queue),
             name="fake.gguf",
             placement=[Placement("all", "cpu", "it is a fake")],
+            num_fallbacks=0,
             load_s=0.5,
         )
 

@@ -42,7 +42,7 @@ PARAMS = SamplingParams(seed=2**64 - 1, stop=("a", "é"), logit_bias={3: -1.5}, 
 MESSAGES: list[Message] = [
     Start(None, EngineConfig(max_num_seqs=3)),
     Start("model.gguf", EngineConfig()),
-    Loaded("m", [("layer 0", "cpu", "why")], 0.25, 64, 512, 32),
+    Loaded("m", [("layer 0", "cpu", "why")], 3, 0.25, 64, 512, 32),
     Submit(1, [1, 2], PARAMS, seed=2**63, namespace="n", stop_token_ids=frozenset({2})),
     Submit(2, [3], None, output="hidden", max_wait_s=1.5),
     Submit(2, [3], None, output="logprobs", num_logprobs=4),

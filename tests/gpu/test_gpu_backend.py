@@ -31,6 +31,7 @@ VOCAB_SIZE = 515
 def no_faults() -> Iterator[None]:
     yield
     _native.gpu.emulate_fault("memory", 0)
+    _native.gpu.emulate_fault("memory_bytes", 0)
     _native.gpu.emulate_fault("device", 0)
     _native.gpu.emulate_fault("graph", 0)
 
@@ -128,11 +129,19 @@ def test_a_lost_device_ends_requests_with_that_error_and_never_with_tokens(calls
 
 @pytest.mark.usefixtures("no_faults")
 @pytest.mark.parametrize("nth", [1, 2, 3, 5, 8])
-def test_loading_without_memory_is_an_out_of_memory_error(nth: int) -> None:
+def test_an_allocation_that_fails_at_load_is_tried_again_with_a_smaller_cache(nth: int) -> None:
+    options = LoadOptions(device="host:0", max_num_seqs=1)
     _native.gpu.emulate_fault("memory", nth)
-    with pytest.raises(OutOfMemoryError, match="memory"):
+    model = load_model(None, options)
+    assert 1 <= model.cache.num_blocks <= load_model(None, options).cache.num_blocks
+
+
+@pytest.mark.usefixtures("no_faults")
+def test_loading_without_memory_is_an_error_with_the_sizes() -> None:
+    _native.gpu.emulate_fault("memory_bytes", 1 << 20)
+    with pytest.raises(OutOfMemoryError, match=r"host:0 has 1048576 bytes free.*weights need \d+"):
         load_model(None, LoadOptions(device="host:0", max_num_seqs=1))
-    _native.gpu.emulate_fault("memory", 0)
+    _native.gpu.emulate_fault("memory_bytes", 0)
     load_model(None, LoadOptions(device="host:0", max_num_seqs=1))
 
 

@@ -19,7 +19,7 @@ BETTER = GpuDevice("hip:2", "hip", 2, "gfx1201", None, memory_bytes=1)
 
 
 def choose(found: list[GpuDevice], **options: Any) -> DeviceChoice:
-    return choose_device(LoadOptions(**options), NUM_LAYERS, find=lambda: found)
+    return choose_device(LoadOptions(**options), find=lambda: found)
 
 
 @pytest.mark.parametrize("device", ["auto", "gpu"])
@@ -91,8 +91,13 @@ def test_what_cannot_be_meant_is_refused(options: dict[str, Any], message: str) 
         choose([GOOD], **options)
 
 
-def test_some_layers_alone_are_refused_and_all_are_taken() -> None:
-    with pytest.raises(UnsupportedError, match=f"gpu_layers is 3 of {NUM_LAYERS}"):
-        choose([GOOD], gpu_layers=3)
-    for layers in (NUM_LAYERS, NUM_LAYERS + 1, 999):
-        assert choose([GOOD], gpu_layers=layers).gpu is GOOD
+@pytest.mark.parametrize("layers", [1, NUM_LAYERS, 999])
+def test_any_number_of_layers_is_taken_to_a_gpu(layers: int) -> None:
+    assert choose([GOOD], gpu_layers=layers).gpu is GOOD
+
+
+def test_only_a_cpu_that_nobody_asked_for_is_a_fallback() -> None:
+    assert choose([BROKEN]).is_fallback
+    assert choose([GOOD]).without_gpu("it is full").is_fallback
+    assert not choose([GOOD], device="cpu").is_fallback
+    assert not choose([GOOD], gpu_layers=0).is_fallback

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 
 from rocmforge import _native
 from rocmforge.errors import InvalidArgumentError, OutOfMemoryError, UnsupportedError
-from rocmforge.model import loader
+from rocmforge.model import execution_plan
 from rocmforge.model.device_choice import choose_device
 from rocmforge.model.gpu_devices import emulated_gpus
 from rocmforge.model.loader import load_model
@@ -64,16 +66,13 @@ def test_a_model_on_the_emulation_is_placed_there() -> None:
 
 @pytest.fixture
 def gpu_that_fails(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """`auto` finds a GPU, and whoever allocates on it next gets nothing."""
+    """`auto` finds a GPU that says it has memory, and has next to none."""
     gpu = replace(emulated_gpus()[0], name="hip:0")
-    monkeypatch.setattr(
-        loader,
-        "choose_device",
-        lambda options, layers: choose_device(options, layers, find=lambda: [gpu]),
-    )
-    _native.gpu.emulate_fault("memory", 1)
+    choose = partial(choose_device, find=lambda: [gpu])
+    monkeypatch.setattr(execution_plan, "choose_device", choose)
+    _native.gpu.emulate_fault("memory_bytes", 1 << 20)
     yield
-    _native.gpu.emulate_fault("memory", 0)
+    _native.gpu.emulate_fault("memory_bytes", 0)
 
 
 @pytest.mark.usefixtures("gpu_that_fails")
@@ -81,15 +80,18 @@ def test_auto_falls_back_to_the_cpu_with_the_reason() -> None:
     model = load_model(None, LoadOptions(threads=1, max_num_seqs=1))
     (reason,) = {p.reason for p in model.placement}
     assert {p.device for p in model.placement} == {"cpu"}
-    assert reason.startswith("hip:0: cannot allocate ")
+    assert re.match(r"hip:0: cannot allocate \d+ bytes .*weights take \d+ bytes", reason)
+    assert model.plan.num_fallbacks == 12 + 3
+    _native.gpu.emulate_fault("memory_bytes", 0)
     again = load_model(None, LoadOptions(threads=1, max_num_seqs=1))
     assert again.placement[0].device == "hip:0"
+    assert again.plan.num_fallbacks == 0
 
 
 @pytest.mark.usefixtures("gpu_that_fails")
 @pytest.mark.parametrize("asked", [{"require_gpu": True}, {"device": "gpu"}, {"gpu_layers": 12}])
 def test_a_gpu_that_was_asked_for_and_fails_is_an_error(asked: dict[str, object]) -> None:
-    with pytest.raises(OutOfMemoryError, match="cannot allocate"):
+    with pytest.raises(OutOfMemoryError, match=r"cannot allocate \d+ .*KV cache \d+"):
         load_model(None, LoadOptions(max_num_seqs=1, **asked))  # type: ignore[arg-type]
 
 

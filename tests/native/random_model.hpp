@@ -54,12 +54,14 @@ struct RandomModel {
   }
 
   std::unique_ptr<Decoder> decoder(int threads, std::int64_t block_size = 4,
-                                   KvType kv_type = KvType::kF16) const {
+                                   KvType kv_type = KvType::kF16, int num_devices = 1,
+                                   const DecoderPlacement& placement = {}) const {
     const DecoderLimits limits{kv_type, 64, block_size, 128, 128};
-    return std::make_unique<Decoder>(
-        std::make_unique<cpu::CpuBackend>(
-            cpu::kernels(), cpu::CpuOptions{.num_threads = threads, .deterministic = true}),
-        spec, weights, limits);
+    std::vector<std::unique_ptr<Backend>> backends;
+    for (int i = 0; i < num_devices; ++i)
+      backends.push_back(std::make_unique<cpu::CpuBackend>(
+          cpu::kernels(), cpu::CpuOptions{.num_threads = threads, .deterministic = true}));
+    return std::make_unique<Decoder>(std::move(backends), placement, spec, weights, limits);
   }
 
  private:

@@ -47,6 +47,24 @@ TEST_CASE("chunking, threads and page size do not change a bit of the logits") {
   }
 }
 
+TEST_CASE("layers spread over devices in any way give the bits of one device") {
+  const RandomModel model(4);
+  const auto ids = tokens(37);
+  const auto expected = last_logits(*model.decoder(1), ids, 37, 4);
+  REQUIRE(model.spec.num_layers == 2);
+  for (const DecoderPlacement& placement :
+       {DecoderPlacement{0, 0, {1, 0}}, DecoderPlacement{0, 1, {0, 1}},
+        DecoderPlacement{1, 0, {1, 1}}, DecoderPlacement{0, 0, {1, 1}},
+        DecoderPlacement{2, 1, {0, 1}}}) {
+    auto decoder = model.decoder(1, 4, KvType::kF16, 3, placement);
+    CHECK(decoder->kv_bytes() == model.decoder(1)->kv_bytes());
+    const auto logits = last_logits(*decoder, ids, 5, 4);
+    CHECK(std::memcmp(logits.data(), expected.data(), logits.size() * sizeof(float)) == 0);
+  }
+  CHECK_THROWS_AS(model.decoder(1, 4, KvType::kF16, 2, {0, 2, {0, 1}}), Error);
+  CHECK_THROWS_AS(model.decoder(1, 4, KvType::kF16, 2, {0, 1, {0}}), Error);
+}
+
 TEST_CASE("every cache type pages and cuts without changing a bit") {
   const RandomModel model(0, 32);
   const auto ids = tokens(101);

@@ -15,7 +15,7 @@ from rocmforge.errors import RocmForgeError
 if TYPE_CHECKING:
     from rocmforge.gguf import GGUFFile, Metadata
     from rocmforge.model import ModelConfig
-    from rocmforge.model.loader import Placement
+    from rocmforge.model.execution_plan import Placement
 
 MAX_SHOWN_ITEMS = 8  # of an array
 MAX_SHOWN_CHARS = 100  # of a value, on the screen
@@ -61,13 +61,13 @@ def info(
 def _plan(file: GGUFFile) -> tuple[ModelConfig | None, tuple[Placement, ...], str | None]:
     """What the file means as a model, or why this build cannot run it."""
     from rocmforge.model import ModelConfig, check_tensors
-    from rocmforge.model.loader import plan_placement
+    from rocmforge.model.execution_plan import plan_model
     from rocmforge.model.options import LoadOptions
 
     try:
         config = ModelConfig.from_gguf(file)
         check_tensors(file, config)
-        return config, plan_placement(config, LoadOptions()), None
+        return config, plan_model(file, config, LoadOptions()).placement(), None
     except RocmForgeError as error:
         return None, (), str(error)
 

@@ -34,6 +34,11 @@ def opened(options: ModelOptions) -> Iterator[LLM]:
         )
     if options.device == "auto" and llm.device == "cpu":
         note(one_line(f"runs on the CPU: {llm.placement()[0][2]}"))
+    elif "+" in llm.device:
+        layers = [row for row in llm.placement() if row[0].startswith("layer ")]
+        on_cpu = [reason for _, device, reason in layers if device == "cpu"]
+        for reason in dict.fromkeys(on_cpu):
+            note(one_line(f"{len(on_cpu)} of {len(layers)} layers run on the CPU: {reason}"))
     with llm:
         yield llm
 

@@ -110,6 +110,7 @@ class Loaded:
 
     name: str
     placement: list[tuple[str, str, str]]  # (part, device, reason)
+    num_fallbacks: int  # parts on the CPU although nobody asked for that
     load_s: float
     max_model_len: int
     vocab_size: int  # width of the logits

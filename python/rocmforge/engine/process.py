@@ -176,6 +176,7 @@ def _loaded(session: Session) -> Loaded:
     return Loaded(
         session.name,
         session.placement,
+        session.num_fallbacks,
         session.load_s,
         session.max_model_len,
         session.vocab_size,

@@ -19,7 +19,8 @@ from rocmforge.engine.messages import Submit
 from rocmforge.engine.output import RowsAssembler, TextAssembler
 from rocmforge.engine.sampling import SamplingParams
 from rocmforge.errors import InvalidArgumentError
-from rocmforge.model.loader import Placement, load_model
+from rocmforge.model.execution_plan import Placement
+from rocmforge.model.loader import load_model
 from rocmforge.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -40,11 +41,13 @@ class Session:
         *,
         name: str,
         placement: Sequence[Placement],
+        num_fallbacks: int,
         load_s: float,
     ) -> None:
         self.tokenizer = tokenizer
         self.name = name
         self.placement = [(placed.part, placed.device, placed.reason) for placed in placement]
+        self.num_fallbacks = num_fallbacks
         # Where layers run; drawing tokens on the host makes no model a hybrid one.
         layers = [placed.device for placed in placement if placed.part != "sampling"]
         self.device = "+".join(dict.fromkeys(layers))
@@ -69,6 +72,7 @@ class Session:
             config,
             name=loaded.path.name,
             placement=loaded.placement,
+            num_fallbacks=loaded.plan.num_fallbacks,
             load_s=time.perf_counter() - start,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,29 +24,52 @@ class CacheSize:
     nbytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Memory of one device for the keys and values of the layers that it runs."""
+
+    num_layers: int
+    budget: int  # bytes
+    share: str  # what the budget is, in words
+
+
+def host_pool(num_layers: int, options: LoadOptions, available: int | None = None) -> Pool:
+    """Of the host, where `available` bytes are free."""
+    fraction = options.memory_fraction or DEFAULT_MEMORY_FRACTION
+    budget = int((available_memory() if available is None else available) * fraction)
+    return Pool(num_layers, budget, f"memory_fraction {fraction:g} of what is free")
+
+
+def layer_block_bytes(config: ModelConfig, options: LoadOptions) -> int:
+    """Of the keys and values of a block in one layer. Raises InvalidArgumentError for options."""
+    _check(options)
+    row_bytes = _row_bytes(config.head_dim, options) + _row_bytes(config.value_dim, options)
+    return config.num_kv_heads * row_bytes * options.block_size
+
+
+def least_blocks(config: ModelConfig, options: LoadOptions, context: int) -> int:
+    """For the blocks asked for, or one sequence of the length asked for, or of `context` tokens."""
+    tokens = options.max_model_len or min(config.context_length, context)
+    return options.num_blocks or -(-tokens // options.block_size)
+
+
 def fit_cache(
     config: ModelConfig,
     options: LoadOptions,
     available: int | None = None,
-    budget: int | None = None,
+    pools: Sequence[Pool] | None = None,
 ) -> CacheSize:
     """Room for `max_num_seqs` sequences of full length, or as much of it as memory allows.
 
     A context length that nobody asked for shrinks to what fits; one that was asked for and does
-    not fit is an OutOfMemoryError that names both sizes. `available` bytes are free on the host;
-    `budget` bytes may be used on a device that has memory of its own.
+    not fit is an OutOfMemoryError that names both sizes. `pools` are those of all devices, each of
+    which has every block for its layers; None is the host with `available` bytes.
     """
-    _check(options)
-    block_size = options.block_size
-    row_bytes = _row_bytes(config.head_dim, options) + _row_bytes(config.value_dim, options)
-    block_bytes = config.num_layers * config.num_kv_heads * row_bytes * block_size
-    if budget is None:
-        fraction = options.memory_fraction or DEFAULT_MEMORY_FRACTION
-        budget = int((available_memory() if available is None else available) * fraction)
-        share = f"memory_fraction {fraction:g} of what is free"
-    else:
-        share = "what weights and buffers leave of the device's memory"
-    affordable = min(budget // block_bytes, _MAX_SLOTS // block_size)
+    layer_bytes, block_size = layer_block_bytes(config, options), options.block_size
+    pools = pools or [host_pool(config.num_layers, options, available)]
+    smallest = min(pools, key=lambda pool: pool.budget // pool.num_layers)
+    block_bytes = smallest.num_layers * layer_bytes
+    affordable = min(smallest.budget // block_bytes, _MAX_SLOTS // block_size)
 
     wanted_len = options.max_model_len or config.context_length
     if wanted_len > config.context_length:
@@ -59,7 +83,7 @@ def fit_cache(
         if options.max_model_len is not None or affordable < 1:
             msg = (
                 f"a sequence of {wanted_len} tokens needs {needed * block_bytes} bytes of KV "
-                f"cache; {budget} may be used ({share})"
+                f"cache; {smallest.budget} may be used ({smallest.share})"
             )
             raise OutOfMemoryError(msg)
         wanted_len = affordable * block_size
@@ -73,7 +97,7 @@ def fit_cache(
             )
             raise InvalidArgumentError(msg)
         num_blocks = options.num_blocks
-    return CacheSize(num_blocks, wanted_len, num_blocks * block_bytes)
+    return CacheSize(num_blocks, wanted_len, num_blocks * config.num_layers * layer_bytes)
 
 
 def _row_bytes(size: int, options: LoadOptions) -> int:

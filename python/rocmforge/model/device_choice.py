@@ -18,19 +18,23 @@ _DEVICE: Final = re.compile(r"auto|cpu|gpu|(hip|cuda|host):(\d{1,3})")
 class DeviceChoice:
     gpu: GpuDevice | None  # None: the CPU
     reason: str
+    is_fallback: bool = False  # the CPU although nobody asked for it
 
     @property
     def name(self) -> str:
         return "cpu" if self.gpu is None else self.gpu.name
 
+    def without_gpu(self, why: str) -> DeviceChoice:
+        """The CPU instead of a GPU that will not do."""
+        return DeviceChoice(None, f"{self.name}: {why}", is_fallback=True)
+
 
 def choose_device(
     options: LoadOptions,
-    num_layers: int,
     find: Callable[[], list[GpuDevice]] = find_gpus,
     emulated: Callable[[], list[GpuDevice]] = emulated_gpus,
 ) -> DeviceChoice:
-    """The device for a whole model of `num_layers` layers.
+    """The GPU for a model, or the CPU alone.
 
     "auto" is the first GPU that can be used, else the CPU. Raises InvalidArgumentError for another
     name, UnsupportedError if a GPU was asked for (by name, `require_gpu` or `gpu_layers`) and cannot
@@ -55,13 +59,12 @@ def choose_device(
         found = [gpu for gpu in found if gpu.name in (options.device, match[1])]
     for gpu in found:
         if gpu.problem is None:
-            _check_whole(options, num_layers)
             return DeviceChoice(gpu, "asked for" if options.device != "auto" else "usable")
     # That there is no NVIDIA GPU either tells nobody anything.
     known = [gpu for gpu in found if ":" in gpu.name] or found[:1]
     reasons = "; ".join(f"{gpu.name}: {gpu.problem}" for gpu in known) or "there is no such device"
     if falls_back(options):
-        return DeviceChoice(None, f"no usable GPU ({reasons})")
+        return DeviceChoice(None, f"no usable GPU ({reasons})", is_fallback=True)
     asked = "require_gpu" if options.require_gpu else f"device {options.device}"
     asked = f"gpu_layers={options.gpu_layers}" if options.gpu_layers else asked
     msg = f"{asked}: no usable GPU ({reasons}); device 'cpu' is always there"
@@ -71,13 +74,3 @@ def choose_device(
 def falls_back(options: LoadOptions) -> bool:
     """Whether the CPU will do where no GPU can be used."""
     return options.device == "auto" and not options.require_gpu and not options.gpu_layers
-
-
-def _check_whole(options: LoadOptions, num_layers: int) -> None:
-    asked = options.gpu_layers
-    if asked is not None and asked < num_layers:
-        msg = (
-            f"gpu_layers is {asked} of {num_layers}: this build runs all layers of a model on one "
-            f"device; it takes 0 or at least {num_layers}"
-        )
-        raise UnsupportedError(msg)

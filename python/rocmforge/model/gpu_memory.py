@@ -20,24 +20,38 @@ def gpu_memory_share(gpu: GpuDevice, options: LoadOptions) -> float:
     return options.memory_fraction or gpu.memory_share
 
 
-def gpu_cache_budget(
-    config: ModelConfig, options: LoadOptions, gpu: GpuDevice, weight_bytes: int
+def gpu_memory_left(
+    config: ModelConfig,
+    options: LoadOptions,
+    gpu: GpuDevice,
+    weight_bytes: int,
+    share: float = 1.0,
 ) -> int:
-    """Bytes that are left for the KV cache.
+    """Bytes for the KV cache if `share` of what may be used is; below 0 if others are missing."""
+    return _limit(gpu, options, share) - weight_bytes - step_bytes(config, options)
 
-    Raises OutOfMemoryError, with every size, if weights and buffers alone are too much.
-    """
-    free = gpu.memory_bytes or 0
-    limit = int(free * gpu_memory_share(gpu, options))
-    buffers = step_bytes(config, options)
-    left = limit - weight_bytes - buffers
+
+def gpu_cache_budget(
+    config: ModelConfig,
+    options: LoadOptions,
+    gpu: GpuDevice,
+    weight_bytes: int,
+    share: float = 1.0,
+) -> int:
+    """gpu_memory_left(); raises OutOfMemoryError, with every size, if nothing is."""
+    left = gpu_memory_left(config, options, gpu, weight_bytes, share)
     if left <= 0:
         msg = (
-            f"{gpu.name} has {free} bytes free, of which {limit} may be used; the weights need "
-            f"{weight_bytes} and the buffers of a step {buffers}"
+            f"{gpu.name} has {gpu.memory_bytes or 0} bytes free, of which "
+            f"{_limit(gpu, options, share)} may be used; the weights need {weight_bytes} and the "
+            f"buffers of a step {step_bytes(config, options)}"
         )
         raise OutOfMemoryError(msg)
     return left
+
+
+def _limit(gpu: GpuDevice, options: LoadOptions, share: float) -> int:
+    return int((gpu.memory_bytes or 0) * gpu_memory_share(gpu, options) * share)
 
 
 def step_bytes(config: ModelConfig, options: LoadOptions) -> int:

@@ -19,10 +19,13 @@ import numpy.typing as npt
 from rocmforge import _native
 from rocmforge.errors import InvalidArgumentError, OutOfMemoryError, UnsupportedError
 from rocmforge.gguf import GGUFFile
-from rocmforge.model.cache_size import CacheSize, fit_cache
+from rocmforge.model.cache_size import CacheSize
 from rocmforge.model.config import ModelConfig
-from rocmforge.model.device_choice import DeviceChoice, choose_device, falls_back
-from rocmforge.model.gpu_memory import gpu_cache_budget, gpu_memory_share
+from rocmforge.model.decoder_spec import decoder_spec
+from rocmforge.model.device_choice import falls_back
+from rocmforge.model.execution_plan import ExecutionPlan, Placement, plan_model, plan_on
+from rocmforge.model.gpu_devices import GpuDevice
+from rocmforge.model.gpu_memory import gpu_memory_share
 from rocmforge.model.host import default_threads
 from rocmforge.model.options import LoadOptions
 from rocmforge.model.rope import rope_frequencies
@@ -30,15 +33,8 @@ from rocmforge.model.tensors import TensorSpec, check_tensors, expected_tensors
 
 EMBEDDED_MODEL: Final = "stories-14m-Q4_K_M.gguf"
 MAX_THREADS: Final = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a part of the model runs, and why there."""
-
-    part: str
-    device: str
-    reason: str
+# Of the GPU memory that may be used, one after the other: others may have taken some by then.
+_SHARES: Final = (1.0, 0.8, 0.6, 0.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +43,16 @@ class LoadedModel:
     file: GGUFFile  # metadata stays readable; the tensors stay mapped with the decoder
     config: ModelConfig
     decoder: _native.Decoder
-    cache: CacheSize
-    placement: tuple[Placement, ...]
+    plan: ExecutionPlan
     load_s: float
+
+    @property
+    def cache(self) -> CacheSize:
+        return self.plan.cache
+
+    @property
+    def placement(self) -> tuple[Placement, ...]:
+        return self.plan.placement()
 
 
 def embedded_model() -> Path:
@@ -75,101 +78,79 @@ def load_model(
     with GGUFFile.open(embedded_model() if path is None else path) as file:
         config = ModelConfig.from_gguf(file)
         check_tensors(file, config)
-        choice = choose_device(options, config.num_layers)
+        plan = plan_model(file, config, options)
         try:
-            decoder, cache = _decoder_on(choice, file, config, options, threads)
+            decoder, plan = _fitting(plan, file, config, options, threads)
         except (UnsupportedError, OutOfMemoryError) as error:
-            if choice.gpu is None or not falls_back(options):
+            if plan.choice.gpu is None or not falls_back(options):
                 raise
-            choice = DeviceChoice(None, f"{choice.name}: {error}")
-            decoder, cache = _decoder_on(choice, file, config, options, threads)
+            plan = plan_on(plan.choice.without_gpu(str(error)), file, config, options)
+            decoder = _decoder(plan, file, config, options, threads)
     return LoadedModel(
         path=file.path,
         file=file,
         config=config,
         decoder=decoder,
-        cache=cache,
-        placement=_placement(config, choice),
+        plan=plan,
         load_s=time.perf_counter() - start,
     )
 
 
-def _decoder_on(
-    choice: DeviceChoice,
-    file: GGUFFile,
-    config: ModelConfig,
-    options: LoadOptions,
-    threads: int,
-) -> tuple[_native.Decoder, CacheSize]:
-    """Raises UnsupportedError or OutOfMemoryError if the device cannot hold or run the model."""
+def _fitting(
+    plan: ExecutionPlan, file: GGUFFile, config: ModelConfig, options: LoadOptions, threads: int
+) -> tuple[_native.Decoder, ExecutionPlan]:
+    """A decoder by the plan, or by one for less of a GPU's memory if that is not there after all.
+
+    Less memory is a smaller cache first, then fewer layers if their number was not asked for.
+    Raises UnsupportedError, or OutOfMemoryError with the sizes that were tried.
+    """
+    failures = []
+    for share in _SHARES:
+        try:
+            if share < 1:
+                plan = plan_on(plan.choice, file, config, options, share)
+            return _decoder(plan, file, config, options, threads), plan
+        except OutOfMemoryError as error:
+            if plan.choice.gpu is None:
+                raise
+            failures.append(f"{error} ({_sizes(plan)})")
+    raise OutOfMemoryError("; then: ".join(dict.fromkeys(failures)))
+
+
+def _sizes(plan: ExecutionPlan) -> str:
+    name = plan.choice.name
+    return (
+        f"on {name} the weights take {plan.weight_bytes(name)} bytes and the KV cache "
+        f"{plan.kv_bytes(name)}"
+    )
+
+
+def _decoder(
+    plan: ExecutionPlan, file: GGUFFile, config: ModelConfig, options: LoadOptions, threads: int
+) -> _native.Decoder:
+    """Raises UnsupportedError or OutOfMemoryError if a device cannot hold or run its part."""
     specs = [spec for spec in expected_tensors(config) if spec.name in file.tensors]
-    budget = None
-    if choice.gpu is not None:
-        weight_bytes = sum(file.tensors[spec.name].nbytes for spec in specs)
-        budget = gpu_cache_budget(config, options, choice.gpu, weight_bytes)
-    cache = fit_cache(config, options, budget=budget)
-    decoder = _native.Decoder(
+    gpu = plan.choice.gpu
+    return _native.Decoder(
         decoder_spec(config, rope_frequencies(file, config.rope)),
         {spec.name: _weight(file, spec) for spec in specs},
         num_threads=threads,
         float_activations=options.activations == "float",
         deterministic=options.deterministic,
         kv_dtype=options.kv_dtype,
-        num_blocks=cache.num_blocks,
+        num_blocks=plan.cache.num_blocks,
         block_size=options.block_size,
         max_num_tokens=options.max_num_tokens,
         max_num_seqs=options.max_num_seqs,
-        max_model_len=cache.max_model_len,
-        gpu=_native_choice(choice, options),
+        max_model_len=plan.cache.max_model_len,
+        gpu=None if gpu is None else _native_choice(gpu, options),
+        on_gpu=None if gpu is None else plan.on_gpu,
     )
-    return decoder, cache
 
 
-def plan_placement(config: ModelConfig, options: LoadOptions) -> tuple[Placement, ...]:
-    """Where a model would run. Raises what choose_device() does."""
-    return _placement(config, choose_device(options, config.num_layers))
-
-
-def _placement(config: ModelConfig, choice: DeviceChoice) -> tuple[Placement, ...]:
-    parts = ["embedding", *(f"layer {i}" for i in range(config.num_layers)), "output"]
-    placed = [Placement(part, choice.name, choice.reason) for part in parts]
-    if choice.gpu is None:
-        return (*placed, Placement("sampling", "cpu", choice.reason))
-    return (*placed, Placement("sampling", "cpu", "draws are made on the host"))
-
-
-def _native_choice(
-    choice: DeviceChoice, options: LoadOptions
-) -> tuple[str, int, str, float] | None:
-    gpu = choice.gpu
-    if gpu is None:
-        return None
+def _native_choice(gpu: GpuDevice, options: LoadOptions) -> tuple[str, int, str, float]:
     code = "" if gpu.code_object is None else str(gpu.code_object)
     return gpu.driver, gpu.ordinal, code, gpu_memory_share(gpu, options)
-
-
-def decoder_spec(config: ModelConfig, inv_freq: npt.NDArray[np.float32]) -> _native.DecoderSpec:
-    """What the native forward pass needs of a configuration."""
-    spec = _native.DecoderSpec()
-    for name in (
-        "num_layers",
-        "hidden_size",
-        "num_heads",
-        "num_kv_heads",
-        "head_dim",
-        "value_dim",
-        "vocab_size",
-        "num_experts",
-        "num_experts_used",
-        "norm_eps",
-        "attention_scale",
-    ):
-        setattr(spec, name, getattr(config, name))
-    spec.ffn_size = config.expert_ffn_size if config.num_experts else config.ffn_size
-    spec.rope_interleaved = config.rope.interleaved
-    spec.rope_inv_freq = inv_freq.tolist()
-    spec.rope_magnitude = config.rope.magnitude()
-    return spec
 
 
 def _weight(

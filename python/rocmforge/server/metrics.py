@@ -75,8 +75,7 @@ class _EngineCollector(Collector):
             "engine_heartbeats", "Accounts of the engine; figures are the last one's.", beats
         )
         model = engine.model
-        placement = model.placement if model is not None else []
-        num_on_cpu = sum(device == "cpu" and why != "asked for" for _, device, why in placement)
+        num_on_cpu = model.num_fallbacks if model is not None else 0
         yield _counter("cpu_fallback_ops", "Parts of the model on the CPU unasked.", num_on_cpu)
         memory = GaugeMetricFamily("rocmforge_resident_bytes", "Memory in use.", labels=["process"])
         memory.add_metric(["server"], resident_bytes())
