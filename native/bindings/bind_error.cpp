@@ -24,6 +24,8 @@ const char* class_of(ErrorCode code) {
       return "OutOfMemoryError";
     case ErrorCode::kDevice:
       return "DeviceError";
+    case ErrorCode::kUnavailable:
+      return "UnavailableError";
   }
   return "RocmForgeError";
 }

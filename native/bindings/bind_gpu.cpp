@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <cstring>
 #include <map>
 #include <memory>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "bindings/bindings.hpp"
 #include "core/error.hpp"
+#include "core/file_range.hpp"
 #include "gpu/arena.hpp"
 #include "gpu/copy_bandwidth.hpp"
 #include "gpu/device.hpp"
@@ -225,6 +227,23 @@ void bind_arena(py::module_& m) {
              const std::string bytes = data;
              a.device.to_device(reinterpret_cast<void*>(p), bytes.data(),
                                 static_cast<std::int64_t>(bytes.size()));
+           })
+      .def("write_from",
+           [](A& a, std::uintptr_t p, std::int64_t n, const py::function& read) {
+             a.device.to_device(reinterpret_cast<void*>(p), n,
+                                [&](std::byte* to, std::int64_t at, std::int64_t count) {
+                                  const auto bytes = read(at, count).cast<std::string>();
+                                  check(bytes.size() == static_cast<std::size_t>(count),
+                                        ErrorCode::kInvalidArgument, "read() gave another size");
+                                  std::memcpy(to, bytes.data(), bytes.size());
+                                });
+           })
+      .def("write_file",
+           [](A& a, std::uintptr_t p, std::int64_t n, int fd, std::int64_t offset) {
+             a.device.to_device(reinterpret_cast<void*>(p), n,
+                                [&](std::byte* to, std::int64_t at, std::int64_t count) {
+                                  read_exactly({fd, offset + at}, to, count);
+                                });
            })
       .def("read",
            [](A& a, std::uintptr_t p, std::int64_t n) {

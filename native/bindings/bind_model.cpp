@@ -51,12 +51,13 @@ Batch batch_of(const py::object& o, std::vector<Ints>& keep) {
   return b;
 }
 
-// A weight as the loader passes it: (bytes or floats, format name, [matrices, rows, cols], whether
-// the memory is a mapped file).
+// A weight as the loader passes it: (bytes or floats, format name, [matrices, rows, cols], what
+// it is mapped from, a descriptor and an offset, or None).
 Tensor tensor_of(const std::string& name, const py::buffer_info& memory, const std::string& format,
-                 const std::vector<std::int64_t>& shape, bool mapped) {
+                 const std::vector<std::int64_t>& shape,
+                 const std::optional<std::pair<int, std::int64_t>>& file) {
   Tensor t;
-  t.mapped = mapped;
+  if (file) t.file = {file->first, file->second};
   t.data = memory.ptr;
   t.format = format_named(format);
   const std::int64_t block = quant::info(t.format).block_weights;
@@ -143,16 +144,17 @@ std::unique_ptr<gpu::GpuBackend> gpu_backend(const DecoderOptions& o, const GpuP
 class NativeDecoder {
  public:
   NativeDecoder(const DecoderSpec& spec, const py::dict& weights, const DecoderOptions& options,
-                const std::optional<std::vector<bool>>& on_gpu, const DecoderLimits& limits)
+                const std::optional<std::vector<bool>>& on_gpu, const DecoderLimits& limits,
+                LoadProgress* progress)
       : max_num_seqs_(options.max_num_seqs) {
     WeightMap map;
     for (const auto& [key, value] : weights) {
       const auto name = key.cast<std::string>();
       const auto entry = value.cast<py::tuple>();
       memory_.push_back(entry[0].cast<py::buffer>().request());
-      map.emplace(name,
-                  tensor_of(name, memory_.back(), entry[1].cast<std::string>(),
-                            entry[2].cast<std::vector<std::int64_t>>(), entry[3].cast<bool>()));
+      map.emplace(name, tensor_of(name, memory_.back(), entry[1].cast<std::string>(),
+                                  entry[2].cast<std::vector<std::int64_t>>(),
+                                  entry[3].cast<std::optional<std::pair<int, std::int64_t>>>()));
     }
     py::gil_scoped_release nogil;
     const GpuParts parts(options.gpu.has_value(), on_gpu, spec.num_layers);
@@ -175,7 +177,8 @@ class NativeDecoder {
     }
     DecoderPlacement placement{parts.embedding ? 0 : cpu, parts.output ? 0 : cpu, {}};
     for (const bool on_it : parts.layers) placement.layers.push_back(on_it ? 0 : cpu);
-    decoder_ = std::make_unique<Decoder>(std::move(backends), placement, spec, map, limits);
+    decoder_ =
+        std::make_unique<Decoder>(std::move(backends), placement, spec, map, limits, progress);
     sampler_ = std::make_unique<Sampler>(cpu::kernels(), options.num_threads, spec.vocab_size);
   }
 
@@ -321,6 +324,9 @@ void bind_model(py::module_& m) {
   const auto count = [](auto get) {
     return [get](const NativeDecoder& d) { return static_cast<std::int64_t>(get(d)); };
   };
+  py::class_<LoadProgress>(m, "LoadProgress", "How far loading is, for any thread.")
+      .def(py::init<>())
+      .def_property_readonly("loaded_bytes", [](const LoadProgress& p) { return p.bytes.load(); });
   using D = NativeDecoder;
   py::class_<NativeDecoder>(m, "Decoder", "A model ready to run steps.")
       .def(py::init([](const DecoderSpec& spec, const py::dict& weights, int num_threads,
@@ -328,20 +334,21 @@ void bind_model(py::module_& m) {
                        std::int64_t num_blocks, std::int64_t block_size,
                        std::int64_t max_num_tokens, std::int64_t max_num_seqs,
                        std::int64_t max_model_len, std::optional<GpuChoice> gpu,
-                       const std::optional<std::vector<bool>>& on_gpu) {
+                       const std::optional<std::vector<bool>>& on_gpu, LoadProgress* progress) {
              return std::make_unique<NativeDecoder>(
                  spec, weights,
                  DecoderOptions{num_threads, float_activations, deterministic, max_num_seqs,
                                 std::move(gpu)},
                  on_gpu,
                  DecoderLimits{kv_type_named(kv_dtype), num_blocks, block_size, max_num_tokens,
-                               max_model_len});
+                               max_model_len},
+                 progress);
            }),
            py::arg("spec"), py::arg("weights"), py::kw_only(), py::arg("num_threads"),
            py::arg("float_activations"), py::arg("deterministic"), py::arg("kv_dtype"),
            py::arg("num_blocks"), py::arg("block_size"), py::arg("max_num_tokens"),
            py::arg("max_num_seqs"), py::arg("max_model_len"), py::arg("gpu") = py::none(),
-           py::arg("on_gpu") = py::none())
+           py::arg("on_gpu") = py::none(), py::arg("progress") = py::none())
       .def("enqueue", &D::enqueue, py::arg("batch"), py::arg("sampling"))
       .def("collect",
            [](py::object self, std::int64_t h) { return self.cast<D&>().collect(h, self); })

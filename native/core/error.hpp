@@ -15,6 +15,7 @@ enum class ErrorCode {
   kUnsupported,      // UnsupportedError
   kOutOfMemory,      // OutOfMemoryError
   kDevice,           // DeviceError
+  kUnavailable,      // UnavailableError
 };
 
 class Error : public std::runtime_error {

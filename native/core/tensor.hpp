@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "core/file_range.hpp"
 #include "quant/formats.hpp"
 
 namespace rocmforge {
@@ -14,7 +15,9 @@ struct Tensor {
   std::int64_t num_matrices = 1;  // experts; 1 for everything else
   std::int64_t rows = 1;          // output features; 1 for a vector
   std::int64_t cols = 0;          // input features, whole blocks of `format`
-  bool mapped = false;            // part of a file: pages may be given back and come again
+  FileRange file;                 // where `data` is mapped from, if it is
+
+  bool mapped() const { return file.fd >= 0; }  // its pages may be given back and come again
 
   std::int64_t row_bytes() const { return quant::row_bytes(format, cols); }
   std::int64_t matrix_bytes() const { return rows * row_bytes(); }

@@ -145,12 +145,18 @@ Graph Device::record(const std::function<void()>& work) {
 }
 
 void Device::to_device(void* to, const void* from, std::int64_t bytes) {
-  for (std::int64_t at = 0, i = 0; at < bytes; at += kPieceBytes, ++i) {
-    const Piece& piece = pieces_[static_cast<std::size_t>(i % 2)];
+  to_device(to, bytes, [from](std::byte* piece, std::int64_t at, std::int64_t n) {
+    std::memcpy(piece, static_cast<const std::byte*>(from) + at, static_cast<std::size_t>(n));
+  });
+}
+
+void Device::to_device(void* to, std::int64_t bytes, const Read& read) {
+  for (std::int64_t at = 0; at < bytes; at += kPieceBytes) {
+    const Piece& piece = pieces_[next_piece_];
+    next_piece_ = (next_piece_ + 1) % pieces_.size();
     const std::int64_t n = std::min(kPieceBytes, bytes - at);
     wait(piece.copied);
-    std::memcpy(piece.pinned, static_cast<const std::byte*>(from) + at,
-                static_cast<std::size_t>(n));
+    read(static_cast<std::byte*>(piece.pinned), at, n);
     driver_->copy_to_device(static_cast<std::byte*>(to) + at, piece.pinned, n, stream_);
     driver_->record(piece.copied, stream_);
   }
@@ -161,7 +167,7 @@ void Device::to_host(void* to, const void* from, std::int64_t bytes) {
   const auto size = [&](std::int64_t i) { return std::min(kPieceBytes, bytes - i * kPieceBytes); };
   for (std::int64_t i = 0; i <= num_pieces; ++i) {
     if (i < num_pieces) {
-      const Piece& piece = pieces_[static_cast<std::size_t>(i % 2)];
+      const Piece& piece = pieces_[static_cast<std::size_t>(i) % pieces_.size()];
       wait(piece.copied);  // the pinned memory may still be on its way to the device
       driver_->copy_on_device(piece.device, static_cast<const std::byte*>(from) + i * kPieceBytes,
                               size(i), stream_);
@@ -169,7 +175,7 @@ void Device::to_host(void* to, const void* from, std::int64_t bytes) {
       driver_->record(piece.copied, stream_);
     }
     if (i > 0) {
-      const Piece& piece = pieces_[static_cast<std::size_t>((i - 1) % 2)];
+      const Piece& piece = pieces_[static_cast<std::size_t>(i - 1) % pieces_.size()];
       wait(piece.copied);
       std::memcpy(static_cast<std::byte*>(to) + (i - 1) * kPieceBytes, piece.pinned,
                   static_cast<std::size_t>(size(i - 1)));

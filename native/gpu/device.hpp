@@ -55,6 +55,10 @@ class Device {
   // The launches of `work`, written down instead of made. The caller destroys the graph.
   Graph record(const std::function<void()>& work);
 
+  // Has `read` fill pinned memory with `bytes` from `at` on, piece by piece: one is read while
+  // those before it are on their way. What it throws ends the copy.
+  using Read = std::function<void(std::byte* piece, std::int64_t at, std::int64_t bytes)>;
+  void to_device(void* to, std::int64_t bytes, const Read& read);
   // `from` may be any memory and be used again at once.
   void to_device(void* to, const void* from, std::int64_t bytes);
   // Waits for it.
@@ -64,7 +68,7 @@ class Device {
   void wait(Event e);
 
  private:
-  // Copies pass through these in pieces, one being filled while the other is on its way. On the
+  // Copies pass through these in pieces, one being filled while others are on their way. On the
   // device they have memory of their own too: copies to the host from the inside of a larger
   // allocation have failed on ROCm 7.1, see also hip issues 3314 and 3716.
   struct Piece {
@@ -82,7 +86,8 @@ class Device {
   Stream stream_ = nullptr;
   Event idle_ = nullptr;
   Module module_ = nullptr;
-  std::array<Piece, 2> pieces_;
+  std::array<Piece, 4> pieces_;
+  std::size_t next_piece_ = 0;
   std::unordered_map<std::string, Function> kernels_;
   bool is_recording_ = false;
   std::int64_t num_launches_ = 0, num_allocations_ = 0;

@@ -29,6 +29,15 @@ GpuWeights::Part part_of(Device& device, const Tensor& t, bool quantized) {
   return part;
 }
 
+// From the file where there is one, not through its mapping.
+void load(Device& device, void* to, const Tensor& t) {
+  if (!t.mapped()) return device.to_device(to, t.data, t.bytes());
+  expect_read(t.file, t.bytes());
+  device.to_device(to, t.bytes(), [&](std::byte* piece, std::int64_t at, std::int64_t bytes) {
+    read_exactly({t.file.fd, t.file.offset + at}, piece, bytes);
+  });
+}
+
 }  // namespace
 
 GpuWeights::GpuWeights(Device& device, Arena& arena, std::span<const Tensor> tensors,
@@ -55,9 +64,8 @@ GpuWeights::GpuWeights(Device& device, Arena& arena, std::span<const Tensor> ten
     parts_.back().row_begin = rows_;
     parts_.back().rows = rows;
     for (; t != end; ++t) {
-      device.to_device(at, t->data, t->bytes());
+      load(device, at, *t);
       at += t->bytes();
-      if (t->mapped) release_pages(*t);
     }
     rows_ += rows;
     bytes_ += bytes;

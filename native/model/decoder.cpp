@@ -40,7 +40,8 @@ void check_all(const char* what, std::span<const std::int32_t> values, std::int6
 }  // namespace
 
 Decoder::Decoder(std::vector<std::unique_ptr<Backend>> backends, const DecoderPlacement& placement,
-                 DecoderSpec spec, const WeightMap& weights, const DecoderLimits& limits)
+                 DecoderSpec spec, const WeightMap& weights, const DecoderLimits& limits,
+                 LoadProgress* progress)
     : spec_(std::move(spec)), limits_(limits) {
   check_spec(spec_);
   check(limits_.max_num_tokens > 0 && limits_.max_model_len > 0, ErrorCode::kInvalidArgument,
@@ -54,18 +55,24 @@ Decoder::Decoder(std::vector<std::unique_ptr<Backend>> backends, const DecoderPl
   const auto backend_of = [this](int device) -> Backend& {
     return *devices_[static_cast<std::size_t>(device)].backend;
   };
+  const auto loaded = [progress](std::int64_t bytes) {
+    if (progress) progress->bytes.fetch_add(bytes, std::memory_order_relaxed);
+  };
   const bool one_matrix = is_tied(weights) && placement.embedding == placement.output;
   embedding_ = load_embedding(backend_of(placement.embedding), spec_, weights,
                               one_matrix ? WeightUse::kProducts : WeightUse::kTable);
+  loaded(embedding_->bytes());
   Backend& head = backend_of(placement.output);
   output_norm_ = load_output_norm(head, spec_, weights);
   if (!one_matrix) output_ = load_output(head, spec_, weights);
   weight_bytes_ = (output_ ? output_ : embedding_)->bytes();
+  if (output_) loaded(output_->bytes());
   for (const Section& section : sections_)
     for (int i = section.begin; i < section.end; ++i) {
       LayerWeights w = load_layer(backend_of(section.device), spec_, weights, i);
       const std::int64_t feed_forward = w.gate_up->bytes() + w.down->bytes();
       weight_bytes_ += w.qkv->bytes() + w.attn_output->bytes();
+      loaded(w.qkv->bytes() + w.attn_output->bytes() + feed_forward);
       weight_bytes_ +=
           w.router ? w.router->bytes() + feed_forward / spec_.num_experts * spec_.num_experts_used
                    : feed_forward;

@@ -17,6 +17,11 @@ namespace rocmforge {
 // Canonical GGUF names ("blk.0.attn_q.weight") to views.
 using WeightMap = std::unordered_map<std::string, Tensor>;
 
+// How far loading is, for other threads to look at.
+struct LoadProgress {
+  std::atomic<std::int64_t> bytes{0};  // of weights that are where they will be read
+};
+
 struct DecoderLimits {
   KvType kv_type = KvType::kF16;
   std::int64_t num_blocks = 0;
@@ -36,7 +41,8 @@ class Decoder {
   // The memory behind `weights` must outlive the decoder. Throws Error(kModelFile) naming the
   // tensor that is missing or has another shape than the spec says.
   Decoder(std::vector<std::unique_ptr<Backend>> backends, const DecoderPlacement& placement,
-          DecoderSpec spec, const WeightMap& weights, const DecoderLimits& limits);
+          DecoderSpec spec, const WeightMap& weights, const DecoderLimits& limits,
+          LoadProgress* progress = nullptr);
 
   // Runs one step up to the final norm: rows of hidden() then follow batch.logit_rows.
   // Checks every index of the batch first: an Error(kInvalidArgument) leaves all state as it was.

@@ -1,6 +1,6 @@
 """Types and shapes of the compiled module (native/bindings)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -149,6 +149,10 @@ class gpu:
         def allocate(self, nbytes: int) -> int: ...
         def free(self, address: int) -> None: ...
         def write(self, address: int, data: bytes) -> None: ...
+        def write_from(
+            self, address: int, nbytes: int, read: Callable[[int, int], bytes]
+        ) -> None: ...
+        def write_file(self, address: int, nbytes: int, fd: int, offset: int) -> None: ...
         def read(self, address: int, nbytes: int) -> bytes: ...
         @property
         def bytes_reserved(self) -> int: ...
@@ -197,20 +201,28 @@ class StepOutput:
     @property
     def top_logprobs(self) -> npt.NDArray[np.float32] | None: ...
 
+class LoadProgress:
+    """How far loading is, for any thread."""
+
+    @property
+    def loaded_bytes(self) -> int: ...
+
 class Decoder:
     """A model ready to run steps: the Decoder protocol of engine/decoder.py.
 
-    `weights` maps GGUF names to (memory, format, (matrices, rows, columns), mapped). The memory is
-    kept alive; what the kernels multiply with is copied into their layout, and pages of `mapped`
-    memory, a file's, are given back. `gpu` is (driver, ordinal, file of the code object, share of
-    the device's free memory), None for the CPU; `on_gpu` tells what is there: the embedding, every
-    layer, the output.
+    `weights` maps GGUF names to (memory, format, (matrices, rows, columns), file). The memory is
+    kept alive; what the kernels multiply with is copied into their layout, and what is mapped from
+    a `file`, (descriptor, offset), is read from there and its pages given back. `gpu` is (driver,
+    ordinal, file of the code object, share of the device's free memory), None for the CPU; `on_gpu`
+    tells what is there: the embedding, every layer, the output.
     """
 
     def __init__(
         self,
         spec: DecoderSpec,
-        weights: Mapping[str, tuple[npt.NDArray[Any], str, tuple[int, int, int], bool]],
+        weights: Mapping[
+            str, tuple[npt.NDArray[Any], str, tuple[int, int, int], tuple[int, int] | None]
+        ],
         *,
         num_threads: int,
         float_activations: bool,
@@ -223,6 +235,7 @@ class Decoder:
         max_model_len: int,
         gpu: tuple[str, int, str, float] | None = None,
         on_gpu: list[bool] | None = None,
+        progress: LoadProgress | None = None,
     ) -> None: ...
     def enqueue(self, batch: _Batch, sampling: object | None) -> int: ...
     def collect(self, handle: int) -> StepOutput: ...

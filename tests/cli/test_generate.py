@@ -124,6 +124,7 @@ def test_every_loading_option_reaches_the_model(run: Any, monkeypatch: pytest.Mo
         "--kv-dtype f32 --memory-fraction 0.25 --deterministic"
     )
     assert run("generate", "x", *options.split()).exit_code == 130
+    assert seen.pop("progress").text() == ""
     assert seen == {
         "model": "m",
         "device": "hip:1",

@@ -51,10 +51,12 @@ def bench(
         msg = "-p and -n are both 0: nothing is left to time"
         raise InvalidArgumentError(msg)
     config = _config(load, tests)
-    with progress(f"loading {model_name(load.model)}"):
-        from rocmforge.model.loader import load_model
+    from rocmforge.model.load_progress import LoadProgress
+    from rocmforge.model.loader import load_model
 
-        model = load_model(load.model, config.load_options())
+    loading = LoadProgress()
+    with progress(f"loading {model_name(load.model)}", loading.text):
+        model = load_model(load.model, config.load_options(), loading)
     runs = Bench(model, config.scheduler_config())
     results = [runs.run(test, repetitions, note) for test in tests]
     _report(model, results, json_output)

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 @contextmanager
 def opened(options: ModelOptions) -> Iterator[LLM]:
     """The loaded model; closed again at the end of the block."""
-    with progress(f"loading {model_name(options.model)}"):
-        from rocmforge import LLM
+    from rocmforge import LLM
+    from rocmforge.model.load_progress import LoadProgress
 
+    loading = LoadProgress()
+    with progress(f"loading {model_name(options.model)}", loading.text):
         llm = LLM(
             model=options.model,
             device=options.device,
@@ -31,6 +33,7 @@ def opened(options: ModelOptions) -> Iterator[LLM]:
             kv_dtype=options.kv_dtype,
             memory_fraction=options.memory_fraction,
             deterministic=options.deterministic,
+            progress=loading,
         )
     if options.device == "auto" and llm.device == "cpu":
         note(one_line(f"runs on the CPU: {llm.placement()[0][2]}"))

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,14 +53,15 @@ def _finite(value: Any) -> Any:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[None]:
+def progress(what: str, detail: Callable[[], str] = str) -> Iterator[None]:
     """Shows on stderr that something is going on, if it takes longer than a second.
 
-    On a terminal a spinner with the seconds, elsewhere a line at once and then every ten seconds.
+    On a terminal a spinner with the seconds, elsewhere a line at once and then every ten seconds;
+    with what `detail` tells of how far it is.
     """
     done = threading.Event()
     show = _spin if sys.stderr.isatty() else _tell
-    thread = threading.Thread(target=show, args=(what, done), daemon=True)
+    thread = threading.Thread(target=show, args=(what, detail, done), daemon=True)
     thread.start()
     try:
         yield
@@ -69,7 +70,7 @@ def progress(what: str) -> Iterator[None]:
         thread.join()
 
 
-def _spin(what: str, done: threading.Event) -> None:
+def _spin(what: str, detail: Callable[[], str], done: threading.Event) -> None:
     if done.wait(PROGRESS_AFTER_S):
         return
     from rich.console import Console
@@ -79,12 +80,17 @@ def _spin(what: str, done: threading.Event) -> None:
     console = Console(stderr=True)
     with console.status(escape(what)) as status:
         while not done.wait(0.2):
-            status.update(f"{escape(what)} ({time.monotonic() - start:.0f} s)")
+            status.update(escape(_so_far(what, start, detail)))
 
 
-def _tell(what: str, done: threading.Event) -> None:
+def _tell(what: str, detail: Callable[[], str], done: threading.Event) -> None:
     start = time.monotonic()
     wait = PROGRESS_AFTER_S
     while not done.wait(wait):
-        note(f"{what} ({time.monotonic() - start:.0f} s)")
+        note(_so_far(what, start, detail))
         wait = PROGRESS_EVERY_S
+
+
+def _so_far(what: str, start: float, detail: Callable[[], str]) -> str:
+    seconds = f"{time.monotonic() - start:.0f} s"
+    return f"{what} ({', '.join(filter(None, [seconds, detail()]))})"

@@ -18,6 +18,7 @@ from rocmforge.engine.session import (
     prompt_list,
 )
 from rocmforge.engine.stats import EngineStats
+from rocmforge.model.load_progress import LoadProgress
 from rocmforge.model.options import Activations
 from rocmforge.tokenizer import Tokenizer
 
@@ -26,7 +27,8 @@ class BaseLLM:
     """Loads a model and keeps an engine running on it until close().
 
     `model` is the path of a .gguf file, or None for the small story model of the package; the
-    other arguments are those of `EngineConfig`. Raises ModelFileError for a damaged file,
+    other arguments are those of `EngineConfig`; `progress` can be watched from another thread while
+    the model is loaded. Raises ModelFileError for a damaged file,
     UnsupportedError for one this build cannot run, OutOfMemoryError and InvalidArgumentError.
     """
 
@@ -45,6 +47,7 @@ class BaseLLM:
         max_num_seqs: int = 64,
         deterministic: bool = False,
         activations: Activations = "auto",
+        progress: LoadProgress | None = None,
     ) -> None:
         config = EngineConfig(
             device=device,
@@ -59,7 +62,7 @@ class BaseLLM:
             deterministic=deterministic,
             activations=activations,
         )
-        self._session = Session.load(model, config)
+        self._session = Session.load(model, config, progress)
 
     @property
     def tokenizer(self) -> Tokenizer:

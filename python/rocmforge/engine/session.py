@@ -20,6 +20,7 @@ from rocmforge.engine.output import RowsAssembler, TextAssembler
 from rocmforge.engine.sampling import SamplingParams
 from rocmforge.errors import InvalidArgumentError
 from rocmforge.model.execution_plan import Placement
+from rocmforge.model.load_progress import LoadProgress
 from rocmforge.model.loader import load_model
 from rocmforge.tokenizer import Tokenizer
 
@@ -62,10 +63,15 @@ class Session:
         )
 
     @classmethod
-    def load(cls, model: str | os.PathLike[str] | None, config: EngineConfig) -> Session:
+    def load(
+        cls,
+        model: str | os.PathLike[str] | None,
+        config: EngineConfig,
+        progress: LoadProgress | None = None,
+    ) -> Session:
         """Raises what load_model() and Tokenizer.from_gguf() do."""
         start = time.perf_counter()
-        loaded = load_model(model, config.load_options())
+        loaded = load_model(model, config.load_options(), progress)
         return cls(
             loaded.decoder,
             Tokenizer.from_gguf(loaded.file),

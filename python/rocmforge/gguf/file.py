@@ -88,6 +88,10 @@ class GGUFFile:
             raise InvalidArgumentError(msg)
         return self._part_of[name].view(tensor.offset, tensor.nbytes)
 
+    def tensor_place(self, name: str) -> tuple[int, int]:
+        """(descriptor, offset) of a tensor's bytes; the descriptor is open until close()."""
+        return self._part_of[name].descriptor, self.tensors[name].offset
+
     def close(self) -> None:
         """Lets go of the files; metadata and tensor descriptions stay usable."""
         for part in self._parts:

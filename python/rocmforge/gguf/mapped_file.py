@@ -90,6 +90,10 @@ class MappedFile:
             raise ModelFileError(msg, offset=offset)
         return np.frombuffer(self._map, np.uint8, count, offset)
 
+    @property
+    def descriptor(self) -> int:
+        return self._fd
+
     def close(self) -> None:
         """Closes the descriptor; the mapping goes with the last view of it."""
         if self._map is not None:

@@ -27,6 +27,7 @@ from rocmforge.model.execution_plan import ExecutionPlan, Placement, plan_model,
 from rocmforge.model.gpu_devices import GpuDevice
 from rocmforge.model.gpu_memory import gpu_memory_share
 from rocmforge.model.host import default_threads
+from rocmforge.model.load_progress import LoadProgress
 from rocmforge.model.options import LoadOptions
 from rocmforge.model.rope import rope_frequencies
 from rocmforge.model.tensors import TensorSpec, check_tensors, expected_tensors
@@ -61,9 +62,11 @@ def embedded_model() -> Path:
 
 
 def load_model(
-    path: str | os.PathLike[str] | None = None, options: LoadOptions | None = None
+    path: str | os.PathLike[str] | None = None,
+    options: LoadOptions | None = None,
+    progress: LoadProgress | None = None,
 ) -> LoadedModel:
-    """Loads a GGUF model, the embedded one for None.
+    """Loads a GGUF model, the embedded one for None; `progress` can be watched meanwhile.
 
     Raises InvalidArgumentError for an option out of range, UnsupportedError for a device that
     cannot be used, OutOfMemoryError if not even one sequence fits, and what opening a file raises.
@@ -80,12 +83,12 @@ def load_model(
         check_tensors(file, config)
         plan = plan_model(file, config, options)
         try:
-            decoder, plan = _fitting(plan, file, config, options, threads)
+            decoder, plan = _fitting(plan, file, config, options, threads, progress)
         except (UnsupportedError, OutOfMemoryError) as error:
             if plan.choice.gpu is None or not falls_back(options):
                 raise
             plan = plan_on(plan.choice.without_gpu(str(error)), file, config, options)
-            decoder = _decoder(plan, file, config, options, threads)
+            decoder = _decoder(plan, file, config, options, threads, progress)
     return LoadedModel(
         path=file.path,
         file=file,
@@ -97,7 +100,12 @@ def load_model(
 
 
 def _fitting(
-    plan: ExecutionPlan, file: GGUFFile, config: ModelConfig, options: LoadOptions, threads: int
+    plan: ExecutionPlan,
+    file: GGUFFile,
+    config: ModelConfig,
+    options: LoadOptions,
+    threads: int,
+    progress: LoadProgress | None,
 ) -> tuple[_native.Decoder, ExecutionPlan]:
     """A decoder by the plan, or by one for less of a GPU's memory if that is not there after all.
 
@@ -109,7 +117,7 @@ def _fitting(
         try:
             if share < 1:
                 plan = plan_on(plan.choice, file, config, options, share)
-            return _decoder(plan, file, config, options, threads), plan
+            return _decoder(plan, file, config, options, threads, progress), plan
         except OutOfMemoryError as error:
             if plan.choice.gpu is None:
                 raise
@@ -126,12 +134,19 @@ def _sizes(plan: ExecutionPlan) -> str:
 
 
 def _decoder(
-    plan: ExecutionPlan, file: GGUFFile, config: ModelConfig, options: LoadOptions, threads: int
+    plan: ExecutionPlan,
+    file: GGUFFile,
+    config: ModelConfig,
+    options: LoadOptions,
+    threads: int,
+    progress: LoadProgress | None,
 ) -> _native.Decoder:
     """Raises UnsupportedError or OutOfMemoryError if a device cannot hold or run its part."""
     specs = [spec for spec in expected_tensors(config) if spec.name in file.tensors]
     gpu = plan.choice.gpu
-    return _native.Decoder(
+    progress = progress or LoadProgress()
+    progress.begin(sum(plan.weight_bytes(device) for device in {p.device for p in plan.parts}))
+    decoder = _native.Decoder(
         decoder_spec(config, rope_frequencies(file, config.rope)),
         {spec.name: _weight(file, spec) for spec in specs},
         num_threads=threads,
@@ -145,7 +160,10 @@ def _decoder(
         max_model_len=plan.cache.max_model_len,
         gpu=None if gpu is None else _native_choice(gpu, options),
         on_gpu=None if gpu is None else plan.on_gpu,
+        progress=progress.native,
     )
+    progress.end()
+    return decoder
 
 
 def _native_choice(gpu: GpuDevice, options: LoadOptions) -> tuple[str, int, str, float]:
@@ -155,19 +173,20 @@ def _native_choice(gpu: GpuDevice, options: LoadOptions) -> tuple[str, int, str,
 
 def _weight(
     file: GGUFFile, spec: TensorSpec
-) -> tuple[npt.NDArray[np.generic], str, tuple[int, int, int], bool]:
-    """(memory, format, (matrices, rows, columns), whether it is the file's), as the native decoder
-    takes it."""
+) -> tuple[npt.NDArray[np.generic], str, tuple[int, int, int], tuple[int, int] | None]:
+    """(memory, format, (matrices, rows, columns), descriptor and offset of the file if the memory
+    is its mapping), as the native decoder takes it."""
     tensor = file.tensors[spec.name]
     data = file.tensor_data(spec.name)
     if spec.kind == "vector":
         floats = _native.cpu.dequantize(tensor.type.name, data)
-        return floats, "F32", (1, 1, floats.size), False
+        return floats, "F32", (1, 1, floats.size), None
     columns, rows, matrices = (*spec.shape, 1)[:3]
     aligned = data.ctypes.data % 4 == 0
     if not aligned:  # a file with general.alignment below 4: float rows need more
         data = data.copy()
-    return data, tensor.type.name, (matrices, rows, columns), aligned
+    place = file.tensor_place(spec.name) if aligned else None
+    return data, tensor.type.name, (matrices, rows, columns), place
 
 
 def _checked_threads(threads: int | None) -> int:
