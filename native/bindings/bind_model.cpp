@@ -84,8 +84,8 @@ struct StepOutput {
   py::object top_ids = py::none(), top_logprobs = py::none();
 };
 
-// How the loader names a GPU: (driver, ordinal, code object, share of its free memory).
-using GpuChoice = std::tuple<std::string, int, std::string, double>;
+// How the loader names a GPU: (driver, ordinal, code object, bytes of its memory).
+using GpuChoice = std::tuple<std::string, int, std::string, std::int64_t>;
 
 // Which parts of a model are on the GPU.
 struct GpuParts {
@@ -128,7 +128,7 @@ std::unique_ptr<gpu::GpuBackend> gpu_backend(const DecoderOptions& o, const GpuP
                                              const DecoderLimits& limits,
                                              const WeightMap& weights) {
   gpu::GpuOptions options;
-  std::tie(options.driver, options.ordinal, options.code_object, options.memory_share) = *o.gpu;
+  std::tie(options.driver, options.ordinal, options.code_object, options.memory_limit) = *o.gpu;
   options.float_activations = o.float_activations;
   options.deterministic = o.deterministic;
   for (const auto& [name, t] : weights)
@@ -243,8 +243,8 @@ class NativeDecoder {
   int num_threads() const { return pool_->num_threads(); }
   std::int64_t num_launches() const { return gpu_ ? gpu_->device().num_launches() : 0; }
   std::optional<std::string> recording_problem() const {
-    if (!gpu_ || gpu_->graphs().problem().empty()) return std::nullopt;
-    return gpu_->graphs().problem();
+    const std::string problem = gpu_ ? gpu_->graphs().problem() : "";
+    return problem.empty() ? std::nullopt : std::optional(problem);
   }
   std::int64_t num_replays() const { return gpu_ ? gpu_->graphs().num_replays() : 0; }
   std::int64_t num_device_allocations() const {

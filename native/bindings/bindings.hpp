@@ -14,5 +14,6 @@ void bind_ops(pybind11::module_& cpu);
 void bind_attention(pybind11::module_& cpu);
 void bind_gpu(pybind11::module_& m);
 void bind_model(pybind11::module_& m);
+void bind_standalone(pybind11::module_& m);
 
 }  // namespace rocmforge::bindings

@@ -16,4 +16,5 @@ PYBIND11_MODULE(_native, m) {
   py::module_ gpu = m.def_submodule("gpu", "GPU runtimes and what they are made of.");
   bind_gpu(gpu);
   bind_model(m);
+  bind_standalone(m);
 }

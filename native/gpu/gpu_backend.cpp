@@ -39,10 +39,6 @@ class DeviceStorage final : public Storage {
 
 const GpuWeights& gpu_weights(const LinearWeights& w) { return static_cast<const GpuWeights&>(w); }
 
-MemoryBudget budget_of(Device& device, double share) {
-  return {static_cast<std::int64_t>(static_cast<double>(device.memory().free_bytes) * share), 0};
-}
-
 std::int32_t narrow(std::int64_t n) { return static_cast<std::int32_t>(n); }
 
 }  // namespace
@@ -50,7 +46,7 @@ std::int32_t narrow(std::int64_t n) { return static_cast<std::int32_t>(n); }
 GpuBackend::GpuBackend(const GpuOptions& options)
     : options_(options),
       device_(options.driver, options.ordinal, options.code_object),
-      budget_(budget_of(device_, options.memory_share)),
+      budget_{options.memory_limit, 0},
       weights_(device_, budget_, "weights", options.weight_bytes),
       cache_(device_, budget_, "keys and values", 0),
       activations_(device_, budget_, "activations", kChunkBytes),

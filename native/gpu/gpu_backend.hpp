@@ -19,8 +19,8 @@ namespace rocmforge::gpu {
 struct GpuOptions {
   std::string driver;  // "hip", "cuda" or "host"
   int ordinal = 0;
-  std::string code_object;    // a file; unused by the emulation
-  double memory_share = 0.9;  // of the device memory that is free at the start
+  std::string code_object;        // a file; unused by the emulation
+  std::int64_t memory_limit = 0;  // bytes of the device that may be used
   bool float_activations = false;
   bool deterministic = false;
   std::int64_t weight_bytes = 0;  // of all tensors: what the arena of the weights begins with

@@ -33,7 +33,7 @@ void StepGraphs::forget() {
 
 void StepGraphs::run(const StepShape& shape, const std::function<void()>& stages,
                      const std::function<std::vector<float>()>& result) {
-  if (!problem_.empty()) return stages();
+  if (has_problem_) return stages();
   if (records_.size() >= kMaxRecords) forget();
   const auto [it, is_new] = records_.try_emplace(shape);
   if (is_new)
@@ -51,14 +51,18 @@ void StepGraphs::record(Graph& graph, const std::function<void()>& stages,
   try {
     graph = device_.record(stages);
   } catch (const Error& error) {  // a runtime that cannot record; one that is lost says so again
-    problem_ = error.what();
-    return;
+    return stop(error.what());
   }
   replay(graph);
   if (same_bits(wanted, result())) return;
   forget();
-  problem_ = "a recorded step gave another result than its launches one by one";
+  stop("a recorded step gave another result than its launches one by one");
   stages();
+}
+
+void StepGraphs::stop(const std::string& why) {
+  problem_ = why;
+  has_problem_ = true;
 }
 
 void StepGraphs::replay(Graph graph) {

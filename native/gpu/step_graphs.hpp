@@ -5,6 +5,7 @@
 // cannot record, ends recording for good.
 #pragma once
 
+#include <atomic>
 #include <compare>
 #include <cstdint>
 #include <functional>
@@ -36,18 +37,21 @@ class StepGraphs {
   // Memory that recorded launches point at has moved: records are made again.
   void forget();
 
+  // For any thread.
   std::int64_t num_replays() const { return num_replays_; }
-  const std::string& problem() const { return problem_; }  // why nothing is recorded; or empty
+  std::string problem() const { return has_problem_ ? problem_ : ""; }  // why nothing is recorded
 
  private:
   void record(Graph& graph, const std::function<void()>& stages,
               const std::function<std::vector<float>()>& result);
   void replay(Graph graph);
+  void stop(const std::string& why);
 
   Device& device_;
   std::map<StepShape, Graph> records_;  // null for a shape that was met once
-  std::int64_t num_replays_ = 0;
-  std::string problem_;
+  std::atomic<std::int64_t> num_replays_{0};
+  std::string problem_;  // written once, before the next
+  std::atomic<bool> has_problem_{false};
 };
 
 }  // namespace rocmforge::gpu

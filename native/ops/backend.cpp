@@ -40,6 +40,11 @@ void Backend::qkv(Step& s, const LayerWeights& w) {
   store_kv(s, k, v, stride);
 }
 
+void Backend::store(Step& s) {
+  const float* k = s.a.qkv->floats() + s.spec.q_size();
+  store_kv(s, k, k + s.spec.k_size(), s.spec.qkv_size());
+}
+
 void Backend::attend(Step& s, const LayerWeights&) {
   attention(s, s.a.qkv->floats(), s.spec.qkv_size());
 }

@@ -153,8 +153,9 @@ class Backend {
   virtual void run(Step& s, const std::function<void()>& stages);
   virtual void embed(Step& s, const LinearWeights& table) = 0;  // hidden = table[token_ids]
   virtual void receive(Step& s) = 0;                            // hidden = incoming
-  virtual void qkv(Step& s, const LayerWeights& w);     // norm, projections, bias, norms, rope, KV
-  virtual void attend(Step& s, const LayerWeights& w);  // attended = attention(q, cache)
+  virtual void qkv(Step& s, const LayerWeights& w);  // norm, projections, bias, norms, rope, KV
+  void store(Step& s);  // the last of qkv, for who has keys and values of his own: cache = k, v
+  virtual void attend(Step& s, const LayerWeights& w);       // attended = attention(q, cache)
   virtual void attn_output(Step& s, const LayerWeights& w);  // hidden += projection
   virtual void gate_up(Step& s, const LayerWeights& w);      // norm, projections
   virtual void down(Step& s, const LayerWeights& w);         // activation, hidden += projection

@@ -37,13 +37,18 @@ if TYPE_CHECKING:
         TextDelta,
     )
     from rocmforge.engine.devices import devices
+    from rocmforge.model.attention import Attention
     from rocmforge.model.device_memory import DeviceTensor, HipBackend, HipBuffer
+    from rocmforge.model.execution_plan import ExecutionPlan, LayerPlan
+    from rocmforge.model.load_progress import LoadProgress
+    from rocmforge.model.runtime import ModelRuntime
     from rocmforge.server import InferenceServer, ServerSettings
     from rocmforge.tokenizer import ChatTemplate, Tokenizer
 
 __all__ = [
     "LLM",
     "AsyncLLM",
+    "Attention",
     "CacheConfig",
     "CacheStats",
     "CapacityError",
@@ -53,13 +58,17 @@ __all__ = [
     "DeviceTensor",
     "EngineConfig",
     "EngineStats",
+    "ExecutionPlan",
     "GenerationRequest",
     "HipBackend",
     "HipBuffer",
     "InferenceEngine",
     "InferenceServer",
     "InvalidArgumentError",
+    "LayerPlan",
+    "LoadProgress",
     "ModelFileError",
+    "ModelRuntime",
     "OutOfMemoryError",
     "RequestOutput",
     "RequestState",
@@ -81,10 +90,15 @@ __all__ = [
 
 _PACKAGES = {
     "ChatTemplate": "tokenizer",
+    "Attention": "model.attention",
     "DeviceTensor": "model.device_memory",
+    "ExecutionPlan": "model.execution_plan",
     "HipBackend": "model.device_memory",
     "HipBuffer": "model.device_memory",
     "InferenceServer": "server",
+    "LayerPlan": "model.execution_plan",
+    "LoadProgress": "model.load_progress",
+    "ModelRuntime": "model.runtime",
     "ServerSettings": "server",
     "Tokenizer": "tokenizer",
 }

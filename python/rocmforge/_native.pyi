@@ -201,6 +201,29 @@ class StepOutput:
     @property
     def top_logprobs(self) -> npt.NDArray[np.float32] | None: ...
 
+class Attention:
+    """Attention alone; `gpu` as for Decoder. `visible` is [queries, positions]."""
+
+    def __init__(
+        self,
+        *,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        value_dim: int,
+        scale: float,
+        kv_dtype: str,
+        max_tokens: int,
+        gpu: tuple[str, int, str, int] | None = None,
+    ) -> None: ...
+    def __call__(
+        self,
+        q: npt.NDArray[np.float32],
+        k: npt.NDArray[np.float32],
+        v: npt.NDArray[np.float32],
+        visible: npt.NDArray[np.bool_],
+    ) -> npt.NDArray[np.float32]: ...
+
 class LoadProgress:
     """How far loading is, for any thread."""
 
@@ -213,8 +236,8 @@ class Decoder:
     `weights` maps GGUF names to (memory, format, (matrices, rows, columns), file). The memory is
     kept alive; what the kernels multiply with is copied into their layout, and what is mapped from
     a `file`, (descriptor, offset), is read from there and its pages given back. `gpu` is (driver,
-    ordinal, file of the code object, share of the device's free memory), None for the CPU; `on_gpu`
-    tells what is there: the embedding, every layer, the output.
+    ordinal, file of the code object, bytes of the device's memory that may be used), None for the
+    CPU; `on_gpu` tells what is there: the embedding, every layer, the output.
     """
 
     def __init__(
@@ -233,7 +256,7 @@ class Decoder:
         max_num_tokens: int,
         max_num_seqs: int,
         max_model_len: int,
-        gpu: tuple[str, int, str, float] | None = None,
+        gpu: tuple[str, int, str, int] | None = None,
         on_gpu: list[bool] | None = None,
         progress: LoadProgress | None = None,
     ) -> None: ...

@@ -103,6 +103,8 @@ class FakeDecoder:
         self.is_bad: Callable[[int], bool] = lambda _: False  # by seed: no token can be drawn
         self.num_computed_tokens = 0
         self.progress = 0
+        self.num_replays = 0
+        self.recording_problem: str | None = None
         self.row_counts: list[int] = []  # of steps that handed out rows
         self._cache: list[tuple[int, int] | None] = [None] * (num_blocks * block_size)
         self._steps: dict[int, _Step] = {}

@@ -105,6 +105,21 @@ def test_a_record_that_replays_wrongly_is_never_used(decoder: Any, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("no_faults")
+def test_an_engine_tells_that_steps_are_replayed_and_why_they_are_not() -> None:
+    greedy = SamplingParams(temperature=0, max_tokens=6, ignore_eos=True)
+    with LLM(device="host:0", max_num_seqs=1, max_model_len=64) as llm:
+        llm.generate("Once", greedy)
+        assert llm.stats().num_replays > 0
+        assert llm.stats().recording_problem is None
+    with LLM(device="host:0", max_num_seqs=1, max_model_len=64) as llm:
+        _native.gpu.emulate_fault("graph", 1)
+        llm.generate("Once", greedy)
+        told = llm.stats().recording_problem
+        assert told is not None
+        assert "another result" in told
+
+
+@pytest.mark.usefixtures("no_faults")
 def test_a_step_that_lacks_memory_has_not_happened_and_the_next_works() -> None:
     rows = 1100  # whose logits are more than arenas have in reserve
     options = LoadOptions(device="host:0", max_num_seqs=2, max_num_tokens=rows, threads=1)

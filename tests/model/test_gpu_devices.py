@@ -21,6 +21,7 @@ def listed(gpu: Gpu, name: str = "AMD Radeon") -> dict[str, Any]:
         "pci": (gpu.domain, gpu.bus, 0),
         "capability": (11, 0),
         "run_time_limit": False,
+        "integrated": False,
         "free_bytes": 20 << 30,
         "total_bytes": 24 << 30,
     }
@@ -71,6 +72,36 @@ def test_a_display_leaves_a_model_less_memory(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "gfx1100.hsaco", "gfx942.hsaco")
     found = hip_devices(tmp_path, folder, runtimes([listed(RX_7900_XTX), listed(MI300X)]))
     assert [gpu.memory_share for gpu in found] == [0.7, 0.9]
+
+
+@pytest.mark.parametrize(
+    ("total_gib", "host_gib", "free_gib"),
+    [
+        (1, 50, 0.5),  # a kernel that allocates from what is set aside alone
+        (31, 50, 20),  # from the host's memory: what the runtime has left
+        (31, 6, 6),  # and no more than the host has
+    ],
+)
+def test_an_apu_has_what_is_set_aside_for_it_or_what_the_host_has(
+    tmp_path: Path, total_gib: int, host_gib: int, free_gib: float
+) -> None:
+    write_tree(tmp_path, [PHOENIX])
+    free = (20 << 30) if total_gib > 1 else (1 << 29)
+    apu = {
+        **listed(PHOENIX, "Radeon 780M"),
+        "integrated": True,
+        "total_bytes": total_gib << 30,
+        "free_bytes": free,
+    }
+    (gpu,) = hip_devices(
+        tmp_path,
+        folder_of(tmp_path, "gfx1103.hsaco"),
+        runtimes([apu]),
+        available=lambda: host_gib << 30,
+    )
+    assert gpu.memory_bytes == free_gib * 2**30
+    assert gpu.shares_host_memory == (total_gib > 1)
+    assert ("of the host's" in gpu.description) == (total_gib > 1)
 
 
 def test_the_runtimes_order_is_matched_to_the_kernels_by_pci_address(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def test_status_and_placement_tell_what_is(server: Served) -> None:
     assert parts == ["embedding", *(f"layer {i}" for i in range(12)), "output", "sampling"]
     assert {row["device"] for row in told["placement"]} == {"cpu"}
     assert all(row["reason"] for row in told["placement"])
+    assert (told["fallbacks"], told["recording_problem"]) == (15, "")
 
 
 def test_metrics_count_what_was_done(server: Served) -> None:
@@ -82,6 +83,7 @@ def test_metrics_count_what_was_done(server: Served) -> None:
     for name in (
         *("http_requests", "requests_running", "requests_waiting", "kv_blocks", "prefix_hit_ratio"),
         *("inter_token_latency_seconds", "preemptions", "cpu_fallback_ops", "resident_bytes"),
+        "steps_replayed",
     ):
         assert families[f"rocmforge_{name}"].samples, name
     assert server.metric("rocmforge_cpu_fallback_ops_total") == 15

@@ -58,6 +58,14 @@ class Decoder(Protocol):
         """A number that changes while a step gets on; for any thread, at any time."""
 
     @property
+    def num_replays(self) -> int:
+        """Steps that a GPU replayed instead of launching them kernel by kernel; for any thread."""
+
+    @property
+    def recording_problem(self) -> str | None:
+        """Why a GPU's steps are not recorded any more, if so; for any thread."""
+
+    @property
     def lookahead(self) -> int: ...
     @property
     def vocab_size(self) -> int: ...

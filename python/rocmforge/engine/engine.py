@@ -122,7 +122,7 @@ class Engine:
         return self.inbox.error
 
     def stats(self) -> EngineStats:
-        return self._counters.snapshot(self.scheduler, self.inbox)
+        return self._counters.snapshot(self.scheduler, self.inbox, self._decoder)
 
     @property
     def progress(self) -> int:

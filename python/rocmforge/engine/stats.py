@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rocmforge.engine.decoder import Decoder
 from rocmforge.engine.inbox import Inbox
 from rocmforge.engine.request import FinishReason
 from rocmforge.engine.scheduler import Scheduler
@@ -39,6 +40,8 @@ class EngineStats:
     num_output_tokens: int
     num_preemptions: int
     num_finished: dict[FinishReason, int]
+    num_replays: int = 0  # steps that a GPU replayed from a record
+    recording_problem: str | None = None  # why it records none any more
 
 
 @dataclass(slots=True)
@@ -54,7 +57,7 @@ class Counters:
         default_factory=lambda: {"stop": 0, "length": 0, "cancelled": 0, "error": 0}
     )
 
-    def snapshot(self, scheduler: Scheduler, inbox: Inbox) -> EngineStats:
+    def snapshot(self, scheduler: Scheduler, inbox: Inbox, decoder: Decoder) -> EngineStats:
         """Taken from another thread while the engine runs, figures may be one step apart."""
         blocks, num_running = scheduler.blocks, len(scheduler.running)
         return EngineStats(
@@ -74,4 +77,6 @@ class Counters:
             num_output_tokens=self.num_output_tokens,
             num_preemptions=scheduler.num_preemptions,
             num_finished=dict(self.num_finished),
+            num_replays=decoder.num_replays,
+            recording_problem=decoder.recording_problem,
         )

@@ -25,7 +25,8 @@ from rocmforge.model.cache_size import (
 from rocmforge.model.config import ModelConfig
 from rocmforge.model.device_choice import DeviceChoice, choose_device, falls_back
 from rocmforge.model.gpu_devices import GpuDevice
-from rocmforge.model.gpu_memory import gpu_cache_budget, gpu_memory_left
+from rocmforge.model.gpu_memory import gpu_cache_budget, gpu_memory_left, gpu_memory_limit
+from rocmforge.model.host import available_memory
 from rocmforge.model.model_parts import ModelPart, model_parts, weight_bytes
 from rocmforge.model.options import LoadOptions
 
@@ -140,7 +141,10 @@ def plan_on(
         share_text = "what weights and buffers leave of the device's memory"
         pools.append(Pool(fitting, room, share_text))
     if fitting < config.num_layers:
-        pools.append(host_pool(config.num_layers - fitting, options))
+        free = available_memory()
+        if choice.gpu.shares_host_memory:
+            free = max(0, free - gpu_memory_limit(choice.gpu, options))
+        pools.append(host_pool(config.num_layers - fitting, options, free))
     plan = ExecutionPlan(choice, tuple(plans), fit_cache(config, options, pools=pools))
     if options.require_gpu and plan.num_fallbacks:
         _refuse(plan)

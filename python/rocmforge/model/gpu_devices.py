@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from rocmforge.model.amdgpu import (
     missing_for_compute,
     missing_for_gpu,
 )
+from rocmforge.model.host import available_memory
 
 # Of the memory that is free. A display's compositor allocates while a model runs.
 SHARE_BESIDE_DISPLAY: Final = 0.7
@@ -51,11 +52,17 @@ class GpuDevice:
     memory_bytes: int | None = None  # free
     wave_size: int | None = None
     drives_display: bool = False
+    shares_host_memory: bool = False  # what is free is the host's
 
     @property
     def memory_share(self) -> float:
         """Of the free memory, what a model may take unless the caller says otherwise."""
         return SHARE_BESIDE_DISPLAY if self.drives_display else SHARE
+
+    def native(self, memory_limit: int) -> tuple[str, int, str, int]:
+        """As the native module takes it, with the bytes that may be used."""
+        code = "" if self.code_object is None else str(self.code_object)
+        return self.driver, self.ordinal, code, memory_limit
 
 
 def code_objects() -> Path:
@@ -83,14 +90,16 @@ def find_gpus(
     folder: Path | None = None,
     access: Access = os.access,
     list_devices: Callable[[str], list[dict[str, Any]]] = _native.gpu.devices,
+    available: Callable[[], int] = available_memory,
 ) -> list[GpuDevice]:
     """AMD GPUs, then NVIDIA's, in the order of their runtimes; without any, one entry that says why.
 
-    `root` is where sys/ and dev/ are, `list_devices` what a runtime lists by its name.
+    `root` is where sys/ and dev/ are, `list_devices` what a runtime lists by its name, `available`
+    the host's free memory.
     """
     folder = folder or code_objects()
     return [
-        *_hip_devices(root, folder, access, list_devices),
+        *_hip_devices(root, folder, access, list_devices, available),
         *_cuda_devices(folder, list_devices),
     ]
 
@@ -106,13 +115,18 @@ def emulated_gpus() -> list[GpuDevice]:
             problem=None,
             memory_bytes=found["free_bytes"],
             wave_size=found["wave_size"],
+            shares_host_memory=True,
         )
         for ordinal, found in enumerate(_native.gpu.devices("host"))
     ]
 
 
 def _hip_devices(
-    root: Path, folder: Path, access: Access, list_devices: Callable[[str], list[dict[str, Any]]]
+    root: Path,
+    folder: Path,
+    access: Access,
+    list_devices: Callable[[str], list[dict[str, Any]]],
+    available: Callable[[], int],
 ) -> list[GpuDevice]:
     listed = amd_gpus(root)
     problem = missing_for_compute(root, access)
@@ -145,10 +159,28 @@ def _hip_devices(
             except UnsupportedError as error:
                 why = why or str(error)
         text = device["name"] if gpu is None else f"{device['name']}, {_amd_text(gpu)}"
-        found.append(
-            _device("hip", ordinal, device, text, why, path, gpu is not None and gpu.drives_display)
+        usable = _device(
+            "hip", ordinal, device, text, why, path, gpu is not None and gpu.drives_display
         )
+        found.append(_of_the_host(usable, device, gpu, available))
     return found
+
+
+def _of_the_host(
+    found: GpuDevice, device: dict[str, Any], gpu: AmdGpu | None, available: Callable[[], int]
+) -> GpuDevice:
+    """An APU allocates from the memory set aside for it (VRAM) or, with kernels from 6.10 on, from
+    the host's (GTT). Its runtime then tells more in total than is set aside, and what is free of it
+    without regard to what the host's programs need."""
+    if not device["integrated"] or gpu is None or device["total_bytes"] <= (gpu.vram_bytes or 0):
+        return found
+    free = min(device["free_bytes"], available())
+    return replace(
+        found,
+        memory_bytes=free,
+        shares_host_memory=True,
+        description=f"{found.description}, of the host's {available() / 2**30:.1f} GiB",
+    )
 
 
 def _cuda_devices(

@@ -20,6 +20,11 @@ def gpu_memory_share(gpu: GpuDevice, options: LoadOptions) -> float:
     return options.memory_fraction or gpu.memory_share
 
 
+def gpu_memory_limit(gpu: GpuDevice, options: LoadOptions) -> int:
+    """Bytes that this model may take."""
+    return int((gpu.memory_bytes or 0) * gpu_memory_share(gpu, options))
+
+
 def gpu_memory_left(
     config: ModelConfig,
     options: LoadOptions,
@@ -51,7 +56,7 @@ def gpu_cache_budget(
 
 
 def _limit(gpu: GpuDevice, options: LoadOptions, share: float) -> int:
-    return int((gpu.memory_bytes or 0) * gpu_memory_share(gpu, options) * share)
+    return int(gpu_memory_limit(gpu, options) * share)
 
 
 def step_bytes(config: ModelConfig, options: LoadOptions) -> int:

@@ -24,8 +24,7 @@ from rocmforge.model.config import ModelConfig
 from rocmforge.model.decoder_spec import decoder_spec
 from rocmforge.model.device_choice import falls_back
 from rocmforge.model.execution_plan import ExecutionPlan, Placement, plan_model, plan_on
-from rocmforge.model.gpu_devices import GpuDevice
-from rocmforge.model.gpu_memory import gpu_memory_share
+from rocmforge.model.gpu_memory import gpu_memory_limit
 from rocmforge.model.host import default_threads
 from rocmforge.model.load_progress import LoadProgress
 from rocmforge.model.options import LoadOptions
@@ -158,17 +157,12 @@ def _decoder(
         max_num_tokens=options.max_num_tokens,
         max_num_seqs=options.max_num_seqs,
         max_model_len=plan.cache.max_model_len,
-        gpu=None if gpu is None else _native_choice(gpu, options),
+        gpu=None if gpu is None else gpu.native(gpu_memory_limit(gpu, options)),
         on_gpu=None if gpu is None else plan.on_gpu,
         progress=progress.native,
     )
     progress.end()
     return decoder
-
-
-def _native_choice(gpu: GpuDevice, options: LoadOptions) -> tuple[str, int, str, float]:
-    code = "" if gpu.code_object is None else str(gpu.code_object)
-    return gpu.driver, gpu.ordinal, code, gpu_memory_share(gpu, options)
 
 
 def _weight(

@@ -106,6 +106,15 @@ def _engine_metrics(beat: Heartbeat) -> Iterator[Metric]:
     yield _counter("output_tokens", "Tokens drawn.", stats.num_output_tokens)
     yield _counter("steps", "Steps of the engine.", stats.num_steps)
     yield _counter("busy_seconds", "Time spent in steps.", stats.busy_s)
+    yield _counter("steps_replayed", "Steps that a GPU replayed from a record.", stats.num_replays)
+    problem = GaugeMetricFamily(
+        "rocmforge_step_recording_problem",
+        "1, with the reason, where a GPU records its steps no more.",
+        labels=["reason"],
+    )
+    if stats.recording_problem is not None:
+        problem.add_metric([stats.recording_problem], 1)
+    yield problem
     yield _counter("preemptions", "Requests put back for want of blocks.", stats.num_preemptions)
 
 

@@ -169,8 +169,23 @@ async def detokenize(request: Request) -> Response:
     return JSONResponse({"text": text})
 
 
-@router.get("/v1/placement", openapi_extra=described(answer={"model": str, "placement": list}))
+@router.get(
+    "/v1/placement",
+    openapi_extra=described(
+        answer={"model": str, "placement": list, "fallbacks": int, "recording_problem": str}
+    ),
+)
 async def placement(request: Request) -> Response:
+    """What runs where and why, how many parts are on the CPU although nobody asked for that, and
+    why a GPU's steps are not recorded any more ("": they are, or there is no GPU)."""
     state: ServerState = request.app.state.server
     rows = [{"part": p, "device": d, "reason": r} for p, d, r in state.model.placement]
-    return JSONResponse({"model": state.model_id, "placement": rows})
+    beat = state.engine.heartbeat
+    return JSONResponse(
+        {
+            "model": state.model_id,
+            "placement": rows,
+            "fallbacks": state.model.num_fallbacks,
+            "recording_problem": (beat and beat.stats.recording_problem) or "",
+        }
+    )
