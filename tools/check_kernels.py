@@ -26,7 +26,9 @@ MAX_SHARED_BYTES = 65536
 INSTRUCTIONS = {
     "dot4": re.compile(r"v_dot4c?_i32_i(8|u8)"),
     "load16": re.compile(r"global_load_(b128|dwordx4)"),
+    "mma": re.compile(r"v_(wmma_f32_16x16x16|mfma_f32_16x16x(16_?|8_?))_?bf16"),
 }
+MATRIX_KINDS = ("_MMA", "_GEMM")
 CACHES = ("f32", "f16", "bf16", "q8_0")
 
 
@@ -54,7 +56,11 @@ def expectations() -> list[Expectation]:
     return found
 
 
-def expected_kernels(wave: int) -> set[str]:
+def has_matrix_cores(target: str) -> bool:
+    return not re.match(r"gfx(906|10)", target)
+
+
+def expected_kernels(target: str, wave: int) -> set[str]:
     """Names by kernels.def and formats.def."""
     formats = re.findall(
         r"^RF_FORMAT\((\w+),.*?(kFloat|kQ8x32)\)",
@@ -62,9 +68,12 @@ def expected_kernels(wave: int) -> set[str]:
         re.MULTILINE,
     )
     names = set()
+    without = () if has_matrix_cores(target) else MATRIX_KINDS
     for kind, operation in re.findall(
         r"^RF_KERNEL(\w*)\((\w+),", (KERNELS / "kernels.def").read_text(), re.MULTILINE
     ):
+        if kind in without:
+            continue
         names |= {
             "_".join(filter(None, ["rf", operation, variant, f"w{wave}"]))
             for variant in _variants(kind, operation, formats)
@@ -79,6 +88,13 @@ def _variants(kind: str, operation: str, formats: list[tuple[str, str]]) -> list
         integer = operation == "linear_q8"
         usable = [name for name, activation in formats if not integer or activation == "kQ8x32"]
         return [f"{name}_c{columns}" for name in usable for columns in (1, 4, 8)]
+    if kind == "_MMA":
+        usable = [name for name, activation in formats if activation == "kQ8x32"]
+        return [f"{name}_c{columns}" for name in usable for columns in (16, 32, 64)]
+    if kind == "_QUANTIZED":
+        return [name for name, activation in formats if activation == "kQ8x32"]
+    if kind == "_GEMM":
+        return ["r128", "r256"]
     if kind == "_CACHE":
         return list(CACHES)
     if kind == "_PREFILL":
@@ -153,7 +169,7 @@ def check(kernel: Kernel, instructions: Counter[str], expectation: Expectation |
 def check_target(path: Path, target: str) -> list[str]:
     kernels, instructions = read_metadata(path), disassemble(path, target)
     wave = 64 if target.startswith("gfx9") else 32
-    names, expected = {kernel.name for kernel in kernels}, expected_kernels(wave)
+    names, expected = {kernel.name for kernel in kernels}, expected_kernels(target, wave)
     problems = [f"{name}: missing" for name in sorted(expected - names)]
     problems += [f"{name}: not in kernels.def" for name in sorted(names - expected)]
     wanted = expectations()

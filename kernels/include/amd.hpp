@@ -16,22 +16,37 @@
 #endif
 
 #include "include/launch.hpp"
+#include "quant/small_floats.hpp"
 
 #define RF_DEVICE inline __attribute__((device, always_inline))
+#define RF_UNROLL _Pragma("unroll")
 #define RF_SHARED(type, name, n) __attribute__((device, shared)) static type name[n]
 
-#define RF_KERNEL(name, Args, call)                                                      \
-  extern "C" __attribute__((global, launch_bounds(rocmforge::gpu::kThreads))) void name( \
-      const Args a) {                                                                    \
-    call(a);                                                                             \
+// The size of the block is what lets a thread have its share of the registers.
+#define RF_KERNEL_WITH(attributes, name, Args, call)                                  \
+  extern "C" __attribute__((                                                          \
+      global, amdgpu_flat_work_group_size(rocmforge::gpu::kThreads,                   \
+                                          rocmforge::gpu::kThreads))) attributes void \
+  name(const Args a) {                                                                \
+    call(a);                                                                          \
   }
+#define RF_KERNEL(name, Args, call) RF_KERNEL_WITH(, name, Args, call)
+#define RF_KERNEL_LARGE(name, Args, call) \
+  RF_KERNEL_WITH(__attribute__((amdgpu_waves_per_eu(1, 2))), name, Args, call)
+#define RF_NO_KERNEL(name, Args, call)
 #if defined(__GFX9__)
-#define RF_KERNEL_W32(name, Args, call)
-#define RF_KERNEL_W64(name, Args, call) RF_KERNEL(name, Args, call)
+#define RF_KERNEL_W32 RF_NO_KERNEL
+#define RF_KERNEL_W64 RF_KERNEL
+#define RF_KERNEL_LARGE_W32 RF_NO_KERNEL
+#define RF_KERNEL_LARGE_W64 RF_KERNEL_LARGE
 #else
-#define RF_KERNEL_W32(name, Args, call) RF_KERNEL(name, Args, call)
-#define RF_KERNEL_W64(name, Args, call)
+#define RF_KERNEL_W32 RF_KERNEL
+#define RF_KERNEL_W64 RF_NO_KERNEL
+#define RF_KERNEL_LARGE_W32 RF_KERNEL_LARGE
+#define RF_KERNEL_LARGE_W64 RF_NO_KERNEL
 #endif
+#define RF_KERNEL_HUGE_W32 RF_KERNEL_LARGE_W32
+#define RF_KERNEL_HUGE_W64 RF_KERNEL_LARGE_W64
 
 namespace rocmforge::gpu {
 
@@ -113,8 +128,32 @@ RF_DEVICE void load_words(std::uint32_t* words, const void* p) {
   for (int i = 0; i < N; ++i) words[i] = v[i];
 }
 
+// 16 bytes from global to shared memory, through registers: loaded by start(), stored by finish();
+// zeros instead unless `inside`.
+struct AsyncCopy {
+  Words4 words;
+
+  RF_DEVICE void start(void*, const void* from, bool inside) {
+    words = {};
+    if (inside) words = load16(from);
+  }
+  RF_DEVICE void finish(void* to) const { store16(to, words); }
+};
+RF_DEVICE void finish_copies() {}
+
 RF_DEVICE float half_to_float(std::uint16_t h) {
   return static_cast<float>(__builtin_bit_cast(_Float16, h));
+}
+
+// The four signed bytes of a word.
+RF_DEVICE void bytes_to_floats(float* f, std::uint32_t bytes) {
+  const std::uint32_t raised = bytes ^ 0x80808080u;  // v_cvt_f32_ubyte takes them from any place
+  for (int i = 0; i < 4; ++i) f[i] = static_cast<float>(raised >> (8 * i) & 0xff) - 128.0f;
+}
+
+// Both rounded to bf16, to nearest and even; `low` in the low half.
+RF_DEVICE std::uint32_t pack_bf16(float low, float high) {
+  return quant::float_to_bf16(low) | static_cast<std::uint32_t>(quant::float_to_bf16(high)) << 16;
 }
 
 // For a value that is the same in all lanes of a wave: keeps it, and addresses made of it, in

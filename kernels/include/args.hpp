@@ -144,6 +144,55 @@ struct LinearTileArgs {
   std::int32_t k;
 };
 
+// rf_to_bf16: y = x, rounded to nearest and even.
+struct ToBf16Args {
+  void* y;         // [R, n] bf16
+  const float* x;  // [R, n], n % 8 == 0
+  const std::int32_t* num_rows;
+  std::int32_t n;
+};
+
+// rf_linear_mma_<format>_c<C>: the same product on matrix cores, bf16 activations and weights
+// rounded to bf16, float32 sums; formats of activation type kQ8x32; C columns of kMmaColumns a
+// block. Where the target has no matrix cores these kernels do not exist. k % 32 == 0.
+struct LinearMmaArgs {
+  float* y;       // [columns, y_stride]
+  const void* w;  // raw blocks [matrices, rows, k]
+  const void* x;  // bf16, rows x_stride elements apart (8)
+  const std::int32_t* num_columns;
+  const std::int32_t* matrix_begin;  // [matrices + 1] or null
+  const std::int32_t* column_row;    // [columns] row of x of a column; null: its own
+  std::int64_t matrix_bytes;
+  std::int64_t row_bytes;
+  std::int64_t x_stride;
+  std::int64_t y_stride;
+  std::int32_t rows;
+  std::int32_t k;
+};
+constexpr int kMmaColumns[] = {16, 32, 64};
+
+// rf_dequantize_<format>: rows of weights rounded to bf16; formats of activation type kQ8x32.
+struct DequantizeArgs {
+  void* y;                 // bf16 [rows, k]
+  const void* w;           // raw blocks
+  std::int64_t row_bytes;  // of w
+  std::int32_t k;
+};
+
+// rf_gemm_r<R>: y[c, r] = w[r] . x[c] of bf16 matrices on matrix cores, R of kGemmRows rows of w a
+// block. Where the target has no matrix cores these kernels do not exist. k % 8 == 0.
+struct GemmArgs {
+  float* y;       // [columns, y_stride]
+  const void* w;  // bf16 [rows, k]
+  const void* x;  // bf16, rows x_stride elements apart (8)
+  const std::int32_t* num_columns;
+  std::int64_t x_stride;
+  std::int64_t y_stride;
+  std::int32_t rows;
+  std::int32_t k;
+};
+constexpr int kGemmRows[] = {128, 256};
+
 // --- experts
 
 // rf_route: softmax over the experts, the best `used` (ties: lowest index; NaN is the worst),

@@ -4,7 +4,8 @@
 // operation: the bits of quant/blocks.hpp's decode().
 //
 // Chunks<Block> has kPerBlock chunks of kPieces pieces; offset(c, p) is where in the block piece p
-// of chunk c begins.
+// of chunk c begins. load(b, c) is unpack(fetch(b, c), c): fetch has all of its loads, so that a
+// kernel can have them in flight while it does something else.
 #pragma once
 
 #include "include/gpu.hpp"
@@ -64,12 +65,38 @@ RF_DEVICE constexpr ByteTable byte_table() {
 template <class Block>
 struct Chunks;
 
+#define RF_LOAD_CHUNK(Block) \
+  RF_DEVICE static Type load(const Block* b, int chunk) { return unpack(fetch(b, chunk), chunk); }
+
+template <int N>
+struct Words {
+  std::uint32_t w[N];
+};
+
+template <int N, int kAlign>
+RF_DEVICE Words<N> fetch_words(const void* p) {
+  Words<N> words;
+  load_words<N, kAlign>(words.w, p);
+  return words;
+}
+
+struct NibblesAndScale {
+  std::uint32_t w[4];
+  std::uint16_t d;
+};
+
 // Formats of 32 weights: the block is one chunk of two pieces with one scale.
 template <bool kMins>
 struct Chunks32 {
   static constexpr int kPerBlock = 1, kPieces = 2;
   using Type = Chunk<2, kMins>;
   RF_DEVICE static constexpr int offset(int, int p) { return 16 * p; }
+  RF_DEVICE static NibblesAndScale fetch_nibbles(const std::uint8_t* qs, std::uint16_t d) {
+    NibblesAndScale raw;
+    load_words<4, 2>(raw.w, qs);
+    raw.d = d;
+    return raw;
+  }
   RF_DEVICE static void split_nibbles(Type& c, const std::uint32_t* words) {
     for (int i = 0; i < 4; ++i) {
       c.q[0][i] = low_nibbles(words[i]);
@@ -81,29 +108,31 @@ struct Chunks32 {
 
 template <>
 struct Chunks<quant::BlockQ4_0> : Chunks32<false> {
-  RF_DEVICE static Type load(const quant::BlockQ4_0* b, int) {
-    std::uint32_t w[4];
-    load_words<4, 2>(w, b->qs);
+  using Raw = NibblesAndScale;
+  RF_DEVICE static Raw fetch(const quant::BlockQ4_0* b, int) { return fetch_nibbles(b->qs, b->d); }
+  RF_DEVICE static Type unpack(const Raw& raw, int) {
     Type c;
-    split_nibbles(c, w);
+    split_nibbles(c, raw.w);
     for (auto& piece : c.q)
       for (auto& word : piece) word = subtract_bytes<8>(word);
-    set_scale(c, half_to_float(b->d));
+    set_scale(c, half_to_float(raw.d));
     return c;
   }
+  RF_LOAD_CHUNK(quant::BlockQ4_0)
 };
 
 template <>
 struct Chunks<quant::BlockQ4_1> : Chunks32<true> {
-  RF_DEVICE static Type load(const quant::BlockQ4_1* b, int) {
-    std::uint32_t w[5];
-    load_words<5, 4>(w, b);
+  using Raw = Words<5>;
+  RF_DEVICE static Raw fetch(const quant::BlockQ4_1* b, int) { return fetch_words<5, 4>(b); }
+  RF_DEVICE static Type unpack(const Raw& raw, int) {
     Type c;
-    split_nibbles(c, w + 1);
-    set_scale(c, half_at(w, 0));
-    c.min[0] = c.min[1] = -half_at(w, 1);
+    split_nibbles(c, raw.w + 1);
+    set_scale(c, half_at(raw.w, 0));
+    c.min[0] = c.min[1] = -half_at(raw.w, 1);
     return c;
   }
+  RF_LOAD_CHUNK(quant::BlockQ4_1)
 };
 
 // qh: bit i is bit 4 of weight i
@@ -115,42 +144,59 @@ RF_DEVICE void add_fifth_bits(Type& c, std::uint32_t qh) {
 
 template <>
 struct Chunks<quant::BlockQ5_0> : Chunks32<false> {
-  RF_DEVICE static Type load(const quant::BlockQ5_0* b, int) {
-    std::uint32_t w[5];
-    load_words<5, 2>(w, b->qh);
+  struct Raw {
+    Words<5> qs;  // behind the fifth bits
+    std::uint16_t d;
+  };
+  RF_DEVICE static Raw fetch(const quant::BlockQ5_0* b, int) {
+    return {fetch_words<5, 2>(b->qh), b->d};
+  }
+  RF_DEVICE static Type unpack(const Raw& raw, int) {
     Type c;
-    split_nibbles(c, w + 1);
-    add_fifth_bits(c, w[0]);
+    split_nibbles(c, raw.qs.w + 1);
+    add_fifth_bits(c, raw.qs.w[0]);
     for (auto& piece : c.q)
       for (auto& word : piece) word = subtract_bytes<16>(word);
-    set_scale(c, half_to_float(b->d));
+    set_scale(c, half_to_float(raw.d));
     return c;
   }
+  RF_LOAD_CHUNK(quant::BlockQ5_0)
 };
 
 template <>
 struct Chunks<quant::BlockQ5_1> : Chunks32<true> {
-  RF_DEVICE static Type load(const quant::BlockQ5_1* b, int) {
-    std::uint32_t w[6];
-    load_words<6, 8>(w, b);
+  using Raw = Words<6>;
+  RF_DEVICE static Raw fetch(const quant::BlockQ5_1* b, int) { return fetch_words<6, 8>(b); }
+  RF_DEVICE static Type unpack(const Raw& raw, int) {
     Type c;
-    split_nibbles(c, w + 2);
-    add_fifth_bits(c, w[1]);
-    set_scale(c, half_at(w, 0));
-    c.min[0] = c.min[1] = -half_at(w, 1);
+    split_nibbles(c, raw.w + 2);
+    add_fifth_bits(c, raw.w[1]);
+    set_scale(c, half_at(raw.w, 0));
+    c.min[0] = c.min[1] = -half_at(raw.w, 1);
     return c;
   }
+  RF_LOAD_CHUNK(quant::BlockQ5_1)
 };
 
 template <>
 struct Chunks<quant::BlockQ8_0> : Chunks32<false> {
-  RF_DEVICE static Type load(const quant::BlockQ8_0* b, int) {
+  struct Raw {
+    Words<4> low, high;
+    std::uint16_t d;
+  };
+  RF_DEVICE static Raw fetch(const quant::BlockQ8_0* b, int) {
+    return {fetch_words<4, 2>(b->qs), fetch_words<4, 2>(b->qs + 16), b->d};
+  }
+  RF_DEVICE static Type unpack(const Raw& raw, int) {
     Type c;
-    load_words<4, 2>(c.q[0], b->qs);
-    load_words<4, 2>(c.q[1], b->qs + 16);
-    set_scale(c, half_to_float(b->d));
+    for (int i = 0; i < 4; ++i) {
+      c.q[0][i] = raw.low.w[i];
+      c.q[1][i] = raw.high.w[i];
+    }
+    set_scale(c, half_to_float(raw.d));
     return c;
   }
+  RF_LOAD_CHUNK(quant::BlockQ8_0)
 };
 
 template <class Table>
@@ -161,28 +207,37 @@ RF_DEVICE void look_up(Chunks32<false>::Type& c, Table table) {
 
 template <>
 struct Chunks<quant::BlockIQ4_NL> : Chunks32<false> {
-  RF_DEVICE static Type load(const quant::BlockIQ4_NL* b, int) {
-    std::uint32_t w[4];
-    load_words<4, 2>(w, b->qs);
+  using Raw = NibblesAndScale;
+  RF_DEVICE static Raw fetch(const quant::BlockIQ4_NL* b, int) {
+    return fetch_nibbles(b->qs, b->d);
+  }
+  RF_DEVICE static Type unpack(const Raw& raw, int) {
     Type c;
-    split_nibbles(c, w);
+    split_nibbles(c, raw.w);
     look_up(c, byte_table<quant::iq4_value>());
-    set_scale(c, half_to_float(b->d));
+    set_scale(c, half_to_float(raw.d));
     return c;
   }
+  RF_LOAD_CHUNK(quant::BlockIQ4_NL)
 };
 
 template <>
 struct Chunks<quant::BlockMXFP4> : Chunks32<false> {
-  RF_DEVICE static Type load(const quant::BlockMXFP4* b, int) {
-    std::uint32_t w[4];
-    load_words<4, 1>(w, b->qs);
+  struct Raw {
+    Words<4> qs;
+    std::uint8_t e;
+  };
+  RF_DEVICE static Raw fetch(const quant::BlockMXFP4* b, int) {
+    return {fetch_words<4, 1>(b->qs), b->e};
+  }
+  RF_DEVICE static Type unpack(const Raw& raw, int) {
     Type c;
-    split_nibbles(c, w);
+    split_nibbles(c, raw.qs.w);
     look_up(c, byte_table<quant::e2m1_doubled>());
-    set_scale(c, quant::e8m0_half_to_float(b->e));
+    set_scale(c, quant::e8m0_half_to_float(raw.e));
     return c;
   }
+  RF_LOAD_CHUNK(quant::BlockMXFP4)
 };
 
 // Eight runs of 32 weights, each as a block of that many.
@@ -190,19 +245,27 @@ template <>
 struct Chunks<quant::BlockIQ4_XS> : Chunks32<false> {
   static constexpr int kPerBlock = 8;
   RF_DEVICE static constexpr int offset(int c, int p) { return 32 * c + 16 * p; }
-  RF_DEVICE static Type load(const quant::BlockIQ4_XS* b, int run) {
-    std::uint32_t head[2], w[4];
-    load_words<2, 8>(head, b);
-    load_words<4, 8>(w, b->qs + 16 * run);
+  struct Raw {
+    Words<2> head;
+    Words<4> qs;
+  };
+  RF_DEVICE static Raw fetch(const quant::BlockIQ4_XS* b, int run) {
+    return {fetch_words<2, 8>(b), fetch_words<4, 8>(b->qs + 16 * run)};
+  }
+  RF_DEVICE static Type unpack(const Raw& raw, int run) {
+    const std::uint32_t* head = raw.head.w;
     Type c;
-    split_nibbles(c, w);
+    split_nibbles(c, raw.qs.w);
     look_up(c, byte_table<quant::iq4_value>());
     const std::uint32_t low = head[1] >> (4 * run) & 15, high = head[0] >> (16 + 2 * run) & 3;
     set_scale(c, half_at(head, 0) * static_cast<float>(static_cast<int>(low | high << 4) - 32));
     return c;
   }
+  RF_LOAD_CHUNK(quant::BlockIQ4_XS)
 };
 
 }  // namespace rocmforge::gpu
 
 #include "include/chunks_k.hpp"
+
+#undef RF_LOAD_CHUNK

@@ -25,10 +25,7 @@ struct Chunks64Adjacent {
     c.min[0] = c.min[1] = dmin * static_cast<float>(mins & 0xff);
     c.min[2] = c.min[3] = dmin * static_cast<float>(mins >> 8 & 0xff);
   }
-  RF_DEVICE static void set_nibbles(Type& c, const std::uint8_t* qs) {
-    std::uint32_t w[8];
-    load_words<4, 16>(w, qs);
-    load_words<4, 16>(w + 4, qs + 16);
+  RF_DEVICE static void set_nibbles(Type& c, const std::uint32_t* w) {
     for (int i = 0; i < 8; ++i) {
       c.q[i / 4][i % 4] = low_nibbles(w[i]);
       c.q[2 + i / 4][i % 4] = high_nibbles(w[i]);
@@ -38,33 +35,44 @@ struct Chunks64Adjacent {
 
 template <>
 struct Chunks<quant::BlockQ4_K> : Chunks64Adjacent {
-  RF_DEVICE static Type load(const quant::BlockQ4_K* b, int chunk) {
-    std::uint32_t head[4];
-    load_words<4, 16>(head, b);
+  struct Raw {
+    Words<4> head;
+    Words<8> qs;
+  };
+  RF_DEVICE static Raw fetch(const quant::BlockQ4_K* b, int chunk) {
+    return {fetch_words<4, 16>(b), fetch_words<8, 16>(b->qs + 32 * chunk)};
+  }
+  RF_DEVICE static Type unpack(const Raw& raw, int chunk) {
     Type c;
-    set_nibbles(c, b->qs + 32 * chunk);
-    set_scales(c, head, chunk);
+    set_nibbles(c, raw.qs.w);
+    set_scales(c, raw.head.w, chunk);
     return c;
   }
+  RF_LOAD_CHUNK(quant::BlockQ4_K)
 };
 
 template <>
 struct Chunks<quant::BlockQ5_K> : Chunks64Adjacent {
-  RF_DEVICE static Type load(const quant::BlockQ5_K* b, int chunk) {
-    std::uint32_t head[4], high[8];
-    load_words<4, 16>(head, b);
-    load_words<4, 16>(high, b->qh);
-    load_words<4, 16>(high + 4, b->qh + 16);
+  struct Raw {
+    Words<4> head;
+    Words<8> high, qs;
+  };
+  RF_DEVICE static Raw fetch(const quant::BlockQ5_K* b, int chunk) {
+    return {fetch_words<4, 16>(b), fetch_words<8, 16>(b->qh),
+            fetch_words<8, 16>(b->qs + 32 * chunk)};
+  }
+  RF_DEVICE static Type unpack(const Raw& raw, int chunk) {
     Type c;
-    set_nibbles(c, b->qs + 32 * chunk);
+    set_nibbles(c, raw.qs.w);
     for (int i = 0; i < 8; ++i) {
-      const std::uint32_t bits = high[i] >> (2 * chunk);
+      const std::uint32_t bits = raw.high.w[i] >> (2 * chunk);
       c.q[i / 4][i % 4] |= (bits & 0x01010101u) << 4;
       c.q[2 + i / 4][i % 4] |= (bits >> 1 & 0x01010101u) << 4;
     }
-    set_scales(c, head, chunk);
+    set_scales(c, raw.head.w, chunk);
     return c;
   }
+  RF_LOAD_CHUNK(quant::BlockQ5_K)
 };
 
 // Q2_K, Q3_K and Q6_K: chunk (half, part) has weights 16 part + 32 i of a half of 128, i = 0..3,
@@ -84,33 +92,47 @@ struct Chunks<quant::BlockQ2_K> {
   RF_DEVICE static constexpr int offset(int c, int p) {
     return c / 4 * 128 + c / 2 % 2 * 64 + c % 2 * 16 + 32 * p;
   }
-  RF_DEVICE static Type load(const quant::BlockQ2_K* b, int chunk) {
+  struct Raw {
+    Words<4> qs;
+    Words<1> scales, head;
+  };
+  RF_DEVICE static Raw fetch(const quant::BlockQ2_K* b, int chunk) {
     const int half = chunk / 4, pair = chunk / 2 % 2, part = chunk % 2;
-    std::uint32_t w[4], scales[1], head[1];
-    load_words<4, 4>(w, b->qs + 32 * half + 16 * part);
-    load_words<1, 4>(scales, b->scales + 8 * half + 4 * pair);
-    load_words<1, 4>(head, b->qs + sizeof b->qs);
-    const float d = half_at(head, 0), dmin = half_at(head, 1);
+    return {fetch_words<4, 4>(b->qs + 32 * half + 16 * part),
+            fetch_words<1, 4>(b->scales + 8 * half + 4 * pair),
+            fetch_words<1, 4>(b->qs + sizeof b->qs)};
+  }
+  RF_DEVICE static Type unpack(const Raw& raw, int chunk) {
+    const int pair = chunk / 2 % 2, part = chunk % 2;
+    const float d = half_at(raw.head.w, 0), dmin = half_at(raw.head.w, 1);
     Type c;
     for (int p = 0; p < 2; ++p) {
-      for (int i = 0; i < 4; ++i) c.q[p][i] = w[i] >> (4 * pair + 2 * p) & 0x03030303u;
-      const std::uint32_t s = scales[0] >> (16 * p + 8 * part);
+      for (int i = 0; i < 4; ++i) c.q[p][i] = raw.qs.w[i] >> (4 * pair + 2 * p) & 0x03030303u;
+      const std::uint32_t s = raw.scales.w[0] >> (16 * p + 8 * part);
       c.scale[p] = d * static_cast<float>(s & 15);
       c.min[p] = dmin * static_cast<float>(s >> 4 & 15);
     }
     return c;
   }
+  RF_LOAD_CHUNK(quant::BlockQ2_K)
 };
 
 template <>
 struct Chunks<quant::BlockQ3_K> : Chunks64Apart {
-  RF_DEVICE static Type load(const quant::BlockQ3_K* b, int chunk) {
+  struct Raw {
+    Words<4> qs, high;
+    Words<3> scales;
+    std::uint16_t d;
+  };
+  RF_DEVICE static Raw fetch(const quant::BlockQ3_K* b, int chunk) {
     const int half = chunk / 2, part = chunk % 2;
-    std::uint32_t w[4], high[4], scales[3];
-    load_words<4, 2>(w, b->qs + 32 * half + 16 * part);
-    load_words<4, 2>(high, b->hmask + 16 * part);
-    load_words<3, 2>(scales, b->scales);
-    const float d = half_to_float(b->d);
+    return {fetch_words<4, 2>(b->qs + 32 * half + 16 * part),
+            fetch_words<4, 2>(b->hmask + 16 * part), fetch_words<3, 2>(b->scales), b->d};
+  }
+  RF_DEVICE static Type unpack(const Raw& raw, int chunk) {
+    const int half = chunk / 2, part = chunk % 2;
+    const std::uint32_t *w = raw.qs.w, *high = raw.high.w, *scales = raw.scales.w;
+    const float d = half_to_float(raw.d);
     Type c;
     for (int p = 0; p < 4; ++p) {
       for (int i = 0; i < 4; ++i) {
@@ -125,19 +147,28 @@ struct Chunks<quant::BlockQ3_K> : Chunks64Apart {
     }
     return c;
   }
+  RF_LOAD_CHUNK(quant::BlockQ3_K)
 };
 
 template <>
 struct Chunks<quant::BlockQ6_K> : Chunks64Apart {
-  RF_DEVICE static Type load(const quant::BlockQ6_K* b, int chunk) {
+  struct Raw {
+    Words<4> first, second, high;
+    Words<2> scales;
+    std::uint16_t d;
+  };
+  RF_DEVICE static Raw fetch(const quant::BlockQ6_K* b, int chunk) {
     const int half = chunk / 2, part = chunk % 2;
-    std::uint32_t first[4], second[4], high[4], scales[2];
     const std::uint8_t* low = b->ql + 64 * half + 16 * part;
-    load_words<4, 2>(first, low);
-    load_words<4, 2>(second, low + 32);
-    load_words<4, 2>(high, b->qh + 32 * half + 16 * part);
-    load_words<2, 2>(scales, b->scales + 8 * half);
-    const float d = half_to_float(b->d);
+    return {fetch_words<4, 2>(low), fetch_words<4, 2>(low + 32),
+            fetch_words<4, 2>(b->qh + 32 * half + 16 * part),
+            fetch_words<2, 2>(b->scales + 8 * half), b->d};
+  }
+  RF_DEVICE static Type unpack(const Raw& raw, int chunk) {
+    const int part = chunk % 2;
+    const std::uint32_t *first = raw.first.w, *second = raw.second.w;
+    const std::uint32_t *high = raw.high.w, *scales = raw.scales.w;
+    const float d = half_to_float(raw.d);
     Type c;
     for (int i = 0; i < 4; ++i) {
       c.q[0][i] = low_nibbles(first[i]) | (high[i] << 4 & 0x30303030u);
@@ -152,6 +183,7 @@ struct Chunks<quant::BlockQ6_K> : Chunks64Apart {
     }
     return c;
   }
+  RF_LOAD_CHUNK(quant::BlockQ6_K)
 };
 
 }  // namespace rocmforge::gpu

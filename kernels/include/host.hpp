@@ -11,6 +11,7 @@
 #include "quant/small_floats.hpp"
 
 #define RF_DEVICE inline __attribute__((always_inline))
+#define RF_UNROLL
 // The site tells arrays of one block apart.
 #define RF_SHARED(type, name, n) \
   type* const name =             \
@@ -22,6 +23,10 @@
       rocmforge::gpu::host::register_kernel({#name, sizeof(Args), wave, name});
 #define RF_KERNEL_W32(name, Args, call) RF_KERNEL_OF_WAVE(name, Args, 32, call)
 #define RF_KERNEL_W64(name, Args, call) RF_KERNEL_OF_WAVE(name, Args, 64, call)
+#define RF_KERNEL_LARGE_W32 RF_KERNEL_W32
+#define RF_KERNEL_LARGE_W64 RF_KERNEL_W64
+#define RF_KERNEL_HUGE_W32 RF_KERNEL_W32
+#define RF_KERNEL_HUGE_W64 RF_KERNEL_W64
 
 namespace rocmforge::gpu {
 
@@ -114,7 +119,28 @@ RF_DEVICE void load_words(std::uint32_t* words, const void* p) {
   std::memcpy(words, p, N * sizeof(std::uint32_t));
 }
 
+// 16 bytes from global to shared memory, through registers: loaded by start(), stored by finish();
+// zeros instead unless `inside`.
+struct AsyncCopy {
+  Words4 words;
+
+  RF_DEVICE void start(void*, const void* from, bool inside) {
+    words = {};
+    if (inside) words = load16(from);
+  }
+  RF_DEVICE void finish(void* to) const { store16(to, words); }
+};
+RF_DEVICE void finish_copies() {}
+
 RF_DEVICE float half_to_float(std::uint16_t h) { return quant::half_to_float(h); }
+
+RF_DEVICE void bytes_to_floats(float* f, std::uint32_t bytes) {
+  for (int i = 0; i < 4; ++i) f[i] = static_cast<std::int8_t>(bytes >> (8 * i));
+}
+
+RF_DEVICE std::uint32_t pack_bf16(float low, float high) {
+  return quant::float_to_bf16(low) | static_cast<std::uint32_t>(quant::float_to_bf16(high)) << 16;
+}
 
 RF_DEVICE int uniform(int v) { return v; }
 

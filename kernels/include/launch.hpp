@@ -21,7 +21,7 @@ constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b 
 // Floats of a row that one block of the row-wise kernels handles: four a thread.
 constexpr std::int64_t kRowPiece = kThreads * 4;
 
-// embed, silu_mul, silu_mul_q8, quantize, add, add_bias, gather_rows, combine
+// embed, silu_mul, silu_mul_q8, quantize, to_bf16, add, add_bias, gather_rows, combine
 constexpr Grid row_grid(std::int64_t max_rows, std::int64_t n) {
   return {max_rows, ceil_div(n, kRowPiece)};
 }
@@ -54,6 +54,23 @@ constexpr std::int64_t kTileColumns = 64;
 constexpr Grid linear_tile_grid(std::int64_t rows, std::int64_t max_columns,
                                 std::int64_t matrices) {
   return {ceil_div(rows, kTileRows), ceil_div(max_columns, kTileColumns), matrices};
+}
+
+// c of kMmaColumns; neighbouring blocks share weights. max_columns: of one matrix
+constexpr std::int64_t mma_rows(int c) { return 2 * c; }
+constexpr Grid linear_mma_grid(std::int64_t rows, std::int64_t max_columns, int c,
+                               std::int64_t matrices) {
+  return {ceil_div(max_columns, c), ceil_div(rows, mma_rows(c)), matrices};
+}
+
+// rows: at most the device's largest grid along y
+constexpr Grid dequantize_grid(std::int64_t rows, std::int64_t k) {
+  return {ceil_div(k / 32, kThreads), rows};
+}
+constexpr std::int64_t kGemmColumns = 128;
+// r of kGemmRows
+constexpr Grid gemm_grid(std::int64_t rows, std::int64_t max_columns, int r) {
+  return {ceil_div(max_columns, kGemmColumns), ceil_div(rows, r)};
 }
 
 // Query tokens of one block of rf_attend_prefill.

@@ -113,6 +113,15 @@ Function Device::kernel(const std::string& operation) {
   return it->second;
 }
 
+Function Device::find_kernel(const std::string& operation) {
+  try {
+    return kernel(operation);
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kUnsupported) throw;
+    return nullptr;
+  }
+}
+
 void Device::launch(Function f, const Grid& grid, const void* args, std::size_t bytes) {
   const std::array<std::int64_t, 3> sizes{grid.x, grid.y, grid.z};
   for (std::size_t i = 0; i < 3; ++i)

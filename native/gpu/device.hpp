@@ -47,6 +47,8 @@ class Device {
 
   // rf_<operation>_w<wave size>. Throws Error(kUnsupported) if the code object lacks it.
   Function kernel(const std::string& operation);
+  // Null if the code object lacks it.
+  Function find_kernel(const std::string& operation);
   template <class Args>
   void launch(Function f, const Grid& grid, const Args& args) {
     launch(f, grid, &args, sizeof(args));

@@ -82,8 +82,9 @@ LinearPtr GpuBackend::prepare(std::span<const Tensor> parts, WeightUse use) {
   device_.make_current();
   const bool quantized = !options_.float_activations && use == WeightUse::kProducts;
   auto weights = std::make_unique<GpuWeights>(device_, weights_, parts, quantized);
-  if (weights->any_quantized())
-    most_q8_bytes_ = std::max(most_q8_bytes_, q8_row_bytes(weights->cols()));
+  if (weights->any_quantized()) most_columns_ = std::max(most_columns_, weights->cols());
+  weight_scratch_ =
+      std::max(weight_scratch_, linear_.weight_scratch(*weights, options_.limits.max_num_tokens));
   return weights;
 }
 
@@ -161,7 +162,12 @@ void GpuBackend::load_kernels(const DecoderSpec& spec, KvType type) {
 void GpuBackend::reserve_step_memory(const DecoderSpec& spec) {
   const std::int64_t tokens = options_.limits.max_num_tokens;
   const std::int64_t slots = tokens * std::max(spec.num_experts_used, 1);
-  if (most_q8_bytes_) quantized_ = reserve<std::byte>(slots * most_q8_bytes_);
+  if (most_columns_) {
+    quantized_ = reserve<std::byte>(slots * q8_row_bytes(most_columns_));
+    linear_.use_scratch(reserve<std::uint16_t>(slots * most_columns_),
+                        weight_scratch_ ? reserve<std::uint16_t>(weight_scratch_ / 2) : nullptr,
+                        weight_scratch_);
+  }
   const auto half = static_cast<std::int64_t>(spec.rope.inv_freq.size());
   if (half) {
     cos_ = reserve<float>(tokens * half);
@@ -308,6 +314,8 @@ void GpuBackend::linear(float* y, const PreparedActivation& x, const LinearWeigh
   columns.max = x.rows;
   columns.typical = x.rows;
   columns.count = count(x.rows);
+  columns.max_rows = x.rows;
+  columns.row_count = columns.count;
   linear_.multiply(y, x.x, quantized_, gpu_weights(w), columns);
 }
 
@@ -322,6 +330,8 @@ void GpuBackend::linear_experts(float* y, const PreparedActivation& x, const Lin
   columns.matrix_begin = experts_.expert_begin;
   columns.max_of_matrix = num_tokens_;
   columns.row = sorted ? nullptr : experts_.slot_token;
+  columns.max_rows = x.rows;
+  columns.row_count = count(x.rows);
   linear_.multiply(y, x.x, quantized_, weights, columns);
 }
 

@@ -115,7 +115,8 @@ class GpuBackend final : public Backend {
   std::int64_t num_tokens_ = 0, num_slots_ = 0;  // slots: tokens times experts each goes to
   bool rows_are_logit_rows_ = false;             // in head() and output()
   // Buffers of a step beyond the decoder's.
-  std::int64_t most_q8_bytes_ = 0;  // of a row of quantized activations
+  std::int64_t most_columns_ = 0;  // of a matrix whose products quantize or round activations
+  std::int64_t weight_scratch_ = 0;
   std::byte* quantized_ = nullptr;
   float *cos_ = nullptr, *sin_ = nullptr, *inv_freq_ = nullptr;
   float *partial_ = nullptr, *partial_ml_ = nullptr;

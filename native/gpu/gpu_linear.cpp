@@ -13,6 +13,12 @@ namespace {
 // Fewer columns read the weights once for every kLinearColumns of them, which tiles do for 64; the
 // GPUs' ratio of arithmetic to bandwidth puts the crossing between 16 and 64.
 constexpr std::int64_t kMinTileColumns = 32;
+// Matrix cores pay as soon as weights would be unpacked for a second group of columns.
+constexpr std::int64_t kMinMmaColumns = 9;
+// Decoding all weights to memory and reading them from there is paid back by this many columns.
+constexpr std::int64_t kMinGemmColumns = 256;
+constexpr std::int64_t kBf16 = 2;
+constexpr std::int64_t kMaxWeightScratch = std::int64_t{256} << 20;
 
 GpuWeights::Part part_of(Device& device, const Tensor& t, bool quantized) {
   GpuWeights::Part part{};
@@ -24,6 +30,12 @@ GpuWeights::Part part_of(Device& device, const Tensor& t, bool quantized) {
   const std::string few = (part.quantized ? "linear_q8_" : "linear_float_") + format + "_c";
   for (std::size_t i = 0; i < std::size(kLinearColumns); ++i)
     part.few_columns[i] = device.kernel(few + std::to_string(kLinearColumns[i]));
+  if (part.quantized) {
+    for (std::size_t i = 0; i < std::size(kMmaColumns); ++i)
+      part.mma[i] =
+          device.find_kernel("linear_mma_" + format + "_c" + std::to_string(kMmaColumns[i]));
+    if (part.mma[0]) part.dequantize = device.kernel("dequantize_" + format);
+  }
   part.tiles = device.kernel("linear_tile_" + format);
   part.embed = device.kernel("embed_" + format);
   return part;
@@ -80,33 +92,84 @@ bool GpuWeights::any_quantized() const {
   return std::any_of(parts_.begin(), parts_.end(), [](const Part& p) { return p.quantized; });
 }
 
-bool GpuWeights::all_quantized() const {
-  return std::all_of(parts_.begin(), parts_.end(), [](const Part& p) { return p.quantized; });
+GpuLinear::GpuLinear(Device& device, bool deterministic)
+    : device_(device), deterministic_(deterministic), to_bf16_(device.kernel("to_bf16")) {
+  for (std::size_t i = 0; i < std::size(kGemmRows); ++i)
+    gemm_[i] = device.find_kernel("gemm_r" + std::to_string(kGemmRows[i]));
 }
 
-GpuLinear::GpuLinear(Device& device, bool deterministic)
-    : device_(device), deterministic_(deterministic) {}
+void GpuLinear::use_scratch(std::uint16_t* activations, std::uint16_t* weights,
+                            std::int64_t weight_bytes) {
+  activations_ = activations;
+  weights_ = weights;
+  weight_bytes_ = weight_bytes;
+}
 
-bool GpuLinear::uses_tiles(std::int64_t columns) const {
-  return columns >= kMinTileColumns && !deterministic_;
+std::int64_t GpuLinear::weight_scratch(const GpuWeights& w, std::int64_t max_columns) const {
+  std::int64_t bytes = 0;
+  if (deterministic_ || w.num_matrices() > 1 || max_columns < kMinGemmColumns) return bytes;
+  for (const GpuWeights::Part& part : w.parts())
+    if (part.dequantize) bytes = std::max(bytes, part.rows * w.cols() * kBf16);
+  return std::min(bytes, kMaxWeightScratch);
+}
+
+GpuLinear::Family GpuLinear::family(const GpuWeights& w, const GpuWeights::Part& part,
+                                    std::int64_t columns) const {
+  if (deterministic_) return Family::kFewColumns;
+  if (!part.mma[0]) return columns < kMinTileColumns ? Family::kFewColumns : Family::kTiles;
+  if (columns < kMinMmaColumns) return Family::kFewColumns;
+  const bool decodes_once =
+      columns >= kMinGemmColumns && w.num_matrices() == 1 && rows_at_once(w) > 0;
+  return decodes_once ? Family::kGemm : Family::kMma;
+}
+
+// Rows that the memory for weights holds.
+std::int64_t GpuLinear::rows_at_once(const GpuWeights& w) const {
+  constexpr std::int64_t kWhole = std::end(kGemmRows)[-1];
+  const std::int64_t rows = weight_bytes_ / (w.cols() * kBf16) / kWhole * kWhole;
+  return std::min(rows, device_.properties().max_grid[1] / kWhole * kWhole);
 }
 
 bool GpuLinear::reads_quantized(const GpuWeights& w, std::int64_t columns) const {
-  return w.any_quantized() && !uses_tiles(columns);
+  return std::any_of(w.parts().begin(), w.parts().end(), [&](const GpuWeights::Part& part) {
+    return part.quantized && family(w, part, columns) == Family::kFewColumns;
+  });
 }
 
 bool GpuLinear::reads_floats(const GpuWeights& w, std::int64_t columns) const {
-  return !w.all_quantized() || uses_tiles(columns);
+  return !std::all_of(w.parts().begin(), w.parts().end(), [&](const GpuWeights::Part& part) {
+    return part.quantized && family(w, part, columns) == Family::kFewColumns;
+  });
 }
 
 void GpuLinear::multiply(float* y, const float* x, const void* quantized, const GpuWeights& w,
                          const Columns& columns) {
+  bool rounded = false;
   for (const GpuWeights::Part& part : w.parts()) {
-    if (uses_tiles(columns.typical))
-      multiply_tiles(y, x, w, part, columns);
-    else
-      multiply_part(y, x, quantized, w, part, columns);
+    switch (family(w, part, columns.typical)) {
+      case Family::kFewColumns:
+        multiply_part(y, x, quantized, w, part, columns);
+        break;
+      case Family::kMma:
+        if (!rounded) round_activations(x, w, columns);
+        rounded = true;
+        multiply_mma(y, w, part, columns);
+        break;
+      case Family::kGemm:
+        if (!rounded) round_activations(x, w, columns);
+        rounded = true;
+        multiply_gemm(y, w, part, columns);
+        break;
+      case Family::kTiles:
+        multiply_tiles(y, x, w, part, columns);
+        break;
+    }
   }
+}
+
+void GpuLinear::round_activations(const float* x, const GpuWeights& w, const Columns& columns) {
+  const ToBf16Args args{activations_, x, columns.row_count, static_cast<std::int32_t>(w.cols())};
+  device_.launch(to_bf16_, row_grid(columns.max_rows, w.cols()), args);
 }
 
 void GpuLinear::multiply_part(float* y, const float* x, const void* quantized, const GpuWeights& w,
@@ -137,6 +200,57 @@ void GpuLinear::multiply_part(float* y, const float* x, const void* quantized, c
       part.few_columns[shared],
       linear_grid(part.rows, columns.max, kLinearColumns[shared], device_.properties().wave_size),
       args);
+}
+
+void GpuLinear::multiply_mma(float* y, const GpuWeights& w, const GpuWeights::Part& part,
+                             const Columns& columns) {
+  std::size_t size = 0;
+  while (size + 1 < std::size(kMmaColumns) && columns.typical > kMmaColumns[size]) ++size;
+  LinearMmaArgs args{};
+  args.y = y + part.row_begin;
+  args.w = part.blocks;
+  args.x = activations_;
+  args.num_columns = columns.count;
+  args.matrix_begin = columns.matrix_begin;
+  args.column_row = columns.row;
+  args.matrix_bytes = part.matrix_bytes;
+  args.row_bytes = part.row_bytes;
+  args.x_stride = w.cols();
+  args.y_stride = w.rows();
+  args.rows = static_cast<std::int32_t>(part.rows);
+  args.k = static_cast<std::int32_t>(w.cols());
+  device_.launch(part.mma[size],
+                 linear_mma_grid(part.rows, columns.matrix ? columns.max_of_matrix : columns.max,
+                                 kMmaColumns[size], w.num_matrices()),
+                 args);
+}
+
+void GpuLinear::multiply_gemm(float* y, const GpuWeights& w, const GpuWeights::Part& part,
+                              const Columns& columns) {
+  const std::int64_t step = rows_at_once(w);
+  for (std::int64_t row = 0; row < part.rows; row += step) {
+    const std::int64_t rows = std::min(step, part.rows - row);
+    const DequantizeArgs decode{weights_, part.blocks + row * part.row_bytes, part.row_bytes,
+                                static_cast<std::int32_t>(w.cols())};
+    device_.launch(part.dequantize, dequantize_grid(rows, w.cols()), decode);
+    GemmArgs args{};
+    args.y = y + part.row_begin + row;
+    args.w = weights_;
+    args.x = activations_;
+    args.num_columns = columns.count;
+    args.x_stride = w.cols();
+    args.y_stride = w.rows();
+    args.rows = static_cast<std::int32_t>(rows);
+    args.k = static_cast<std::int32_t>(w.cols());
+    const std::size_t size = gemm_size(rows, columns.max);
+    device_.launch(gemm_[size], gemm_grid(rows, columns.max, kGemmRows[size]), args);
+  }
+}
+
+// Large blocks where there are enough of them: at least two rounds of one on every multiprocessor.
+std::size_t GpuLinear::gemm_size(std::int64_t rows, std::int64_t columns) const {
+  const Grid large = gemm_grid(rows, columns, kGemmRows[1]);
+  return gemm_[1] && large.x * large.y >= 2 * device_.properties().num_multiprocessors ? 1 : 0;
 }
 
 void GpuLinear::multiply_tiles(float* y, const float* x, const GpuWeights& w,

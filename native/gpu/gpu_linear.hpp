@@ -1,9 +1,11 @@
 // Weight matrices on the device, as the raw blocks of the file, and their products.
 //
-// Three families: 8-bit activations and integer dot products, for few columns; float activations,
-// for few columns, where the format is a float one or the caller wants them; tiles with float
-// activations, for many columns. A column gets the same bits however many share a launch within a
-// family; where results may not depend on the number of columns, tiles are not used.
+// Families: 8-bit activations and integer dot products, for few columns; float activations,
+// for few columns, where the format is a float one or the caller wants them; matrix cores with bf16
+// activations, for more columns, where the GPU has them and the caller does not want float ones, in
+// two ways: weights decoded in each tile, or once for hundreds of columns; else tiles with float
+// activations. A column gets the same bits however many share a launch within
+// the first two; where results may not depend on the number of columns, the others are not used.
 #pragma once
 
 #include <array>
@@ -28,6 +30,8 @@ class GpuWeights final : public LinearWeights {
     std::int64_t row_begin, rows, row_bytes, matrix_bytes;
     bool quantized;  // whether few columns are multiplied as 8-bit activations
     std::array<Function, std::size(kLinearColumns)> few_columns;
+    std::array<Function, std::size(kMmaColumns)> mma;  // null: not with this GPU or format
+    Function dequantize;                               // null where mma is
     Function tiles, embed;
   };
 
@@ -36,7 +40,6 @@ class GpuWeights final : public LinearWeights {
 
   const std::vector<Part>& parts() const { return parts_; }
   bool any_quantized() const;
-  bool all_quantized() const;
 
  private:
   Arena& arena_;
@@ -54,11 +57,18 @@ struct Columns {
   const std::int32_t* matrix_begin = nullptr;  // [matrices + 1]
   std::int64_t max_of_matrix = 0;
   const std::int32_t* row = nullptr;  // [columns] of x; null: its own number
+  std::int64_t max_rows = 0;          // of x
+  const std::int32_t* row_count = nullptr;
 };
 
 class GpuLinear {
  public:
   GpuLinear(Device& device, bool deterministic);
+
+  // Memory for the activations of a product as bf16, and for weights as bf16 if that is used.
+  void use_scratch(std::uint16_t* activations, std::uint16_t* weights, std::int64_t weight_bytes);
+  // The bytes for weights that products with w of at most so many columns can use.
+  std::int64_t weight_scratch(const GpuWeights& w, std::int64_t max_columns) const;
 
   // Whether products of so many typical columns read quantized activations, or floats, or both.
   bool reads_quantized(const GpuWeights& w, std::int64_t columns) const;
@@ -69,14 +79,26 @@ class GpuLinear {
                 const Columns& columns);
 
  private:
-  bool uses_tiles(std::int64_t columns) const;
+  enum class Family { kFewColumns, kMma, kGemm, kTiles };
+  Family family(const GpuWeights& w, const GpuWeights::Part& part, std::int64_t columns) const;
+  std::int64_t rows_at_once(const GpuWeights& w) const;
+  std::size_t gemm_size(std::int64_t rows, std::int64_t columns) const;
+  void round_activations(const float* x, const GpuWeights& w, const Columns& columns);
   void multiply_part(float* y, const float* x, const void* quantized, const GpuWeights& w,
                      const GpuWeights::Part& part, const Columns& columns);
+  void multiply_mma(float* y, const GpuWeights& w, const GpuWeights::Part& part,
+                    const Columns& columns);
+  void multiply_gemm(float* y, const GpuWeights& w, const GpuWeights::Part& part,
+                     const Columns& columns);
   void multiply_tiles(float* y, const float* x, const GpuWeights& w, const GpuWeights::Part& part,
                       const Columns& columns);
 
   Device& device_;
   bool deterministic_;
+  Function to_bf16_;
+  std::array<Function, std::size(kGemmRows)> gemm_;  // null: not with this GPU
+  std::uint16_t *activations_ = nullptr, *weights_ = nullptr;
+  std::int64_t weight_bytes_ = 0;
 };
 
 }  // namespace rocmforge::gpu

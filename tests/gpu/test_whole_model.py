@@ -115,6 +115,22 @@ def test_default_activations_stay_close_to_float_ones(model: Path, device: str) 
         assert np.quantile(kl, share) < bound
 
 
+@pytest.mark.parametrize("weight_format", ["Q4_K_M", "Q8_0"])
+def test_prompts_of_hundreds_of_tokens_stay_close_to_float_activations(
+    tmp_path: Path, weight_format: str, device: str
+) -> None:
+    """Weights are decoded to memory once; the last chunk decodes them in its tiles."""
+    path = write_tiny_model(
+        tmp_path / "m.gguf", "llama", weight_format, num_layers=1, context_length=320
+    )
+    ids = prompt(300)
+    wanted = teacher_forced(path, ids, activations="float")
+    got = teacher_forced(path, ids, step_sizes=[261, 39], device=device)
+    kl = kl_divergences(wanted, got)
+    for share, bound in RANDOM_KL.items():
+        assert np.quantile(kl, share) < bound
+
+
 def test_the_embedded_model_stays_within_the_bounds(device: str) -> None:
     ids = prompt(38, 8192)
     wanted = teacher_forced(embedded_model(), ids, activations="float")

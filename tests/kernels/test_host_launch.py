@@ -30,6 +30,13 @@ def variants(operation: str, kind: str) -> list[str]:
     if kind == "LINEAR":
         names = [n for n in FORMATS if operation == "linear_float" or not has_float_activations(n)]
         return [f"{name}_c{c}" for name in names for c in (1, 4, 8)]
+    quantized = [name for name in FORMATS if not has_float_activations(name)]
+    if kind == "MMA":
+        return [f"{name}_c{c}" for name in quantized for c in (16, 32, 64)]
+    if kind == "QUANTIZED":
+        return quantized
+    if kind == "GEMM":
+        return ["r128", "r256"]
     if kind == "CACHE":
         return list(caches)
     if kind == "PREFILL":

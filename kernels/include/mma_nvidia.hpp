@@ -1,0 +1,51 @@
+// mma.hpp for sm_80 and later: mma.sync.m16n8k16 twice (PTX ISA, "Matrix Fragments for
+// mma.m16n8k16"). ldmatrix deals the four 8 x 8 quarters of a tile to four registers in the order
+// of both operands: of A as they are, of B columns 0..7 from the first and third.
+#pragma once
+
+#include "include/mma.hpp"
+
+#define RF_HAS_MMA 1
+
+namespace rocmforge::gpu {
+
+template <int kWave>
+struct MmaMap {
+  RF_DEVICE static int row(int lane, int i) { return lane / 4 + i % 4 / 2 * 8; }
+  RF_DEVICE static int column(int lane, int i) { return i / 4 * 8 + lane % 4 * 2 + i % 2; }
+};
+
+template <int kWave>
+struct MmaOperand {
+  std::uint32_t v[4];
+};
+
+template <int kWave, class At>
+RF_DEVICE MmaOperand<kWave> load_operand(At at) {
+  const int lane = thread_index() % kWave;
+  const auto address =
+      static_cast<std::uint32_t>(__cvta_generic_to_shared(at(lane % 16, lane / 16)));
+  MmaOperand<kWave> o;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(o.v[0]), "=r"(o.v[1]), "=r"(o.v[2]), "=r"(o.v[3])
+               : "r"(address)
+               : "memory");
+  return o;
+}
+
+RF_DEVICE void multiply_add_half(float* d, const std::uint32_t* a, std::uint32_t b0,
+                                 std::uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+template <int kWave>
+RF_DEVICE void multiply_add(MmaSums<kWave>& d, const MmaOperand<kWave>& a,
+                            const MmaOperand<kWave>& b) {
+  multiply_add_half(d.v, a.v, b.v[0], b.v[2]);
+  multiply_add_half(d.v + 4, a.v, b.v[1], b.v[3]);
+}
+
+}  // namespace rocmforge::gpu
