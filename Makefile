@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find native kernels python CMakeLists.txt pyproject.toml README.md \
 	-name '*.so' -o -name '__pycache__' -prune -o -type f -print)
 
-.PHONY: demo test lint check-kernels simulate requests soak clean
+.PHONY: demo test lint check-kernels kernels-all emulate-kernels simulate requests soak clean
 
 demo: $(VENV)/.installed
 	$(BIN)/rocmforge generate "Once upon a time"
@@ -42,6 +42,15 @@ requests: $(VENV)/.installed-test
 soak: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),30) \
 		--json benchmarks/results/soak-$(RUN).json
+
+# The same for all targets that the compiler knows. Some minutes.
+kernels-all:
+	$(PYTHON) tools/check_kernels.py all
+
+# The kernels' tests as AMD machine code on this CPU; needs what check-kernels does, and in TINYGRAD a
+# checkout of tinygrad's repository (tools/amd_emulator/machine.py names the commit). Some minutes.
+emulate-kernels: $(VENV)/.installed-test
+	$(BIN)/python tools/emulate_kernels.py
 
 # The wheel is built once; the targets below install it with what each of them needs.
 dist/.built: $(SOURCES) $(VENV)/.pip

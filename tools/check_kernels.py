@@ -1,4 +1,4 @@
-"""Compiles every kernel for AMD targets and checks what came out: check_kernels.py [TARGET...].
+"""Compiles every kernel for AMD targets and checks what came out: check_kernels.py [TARGET...|all].
 
 Fails on scratch memory, spilled registers, calls that need a stack, loads and stores whose address
 space is unknown (flat), more shared memory than a workgroup has; on more vector registers than
@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from kernel_compilers import KERNELS, ROOT, build, sources, tool
+from kernel_compilers import KERNELS, ROOT, all_amd_targets, build, sources, tool
 
 DEFAULT_TARGETS = ("gfx1100", "gfx1201", "gfx942")
 MAX_SHARED_BYTES = 65536
@@ -195,7 +195,8 @@ def main() -> None:
     options = parser.parse_args()
     problems = []
     with tempfile.TemporaryDirectory() as folder:
-        for target in options.targets:
+        targets = all_amd_targets() if options.targets == ["all"] else options.targets
+        for target in targets:
             try:
                 path = build(target, Path(folder), options.jobs)
             except subprocess.CalledProcessError as error:

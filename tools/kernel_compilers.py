@@ -17,7 +17,18 @@ ROOT = Path(__file__).parents[1]
 KERNELS = ROOT / "kernels"
 INCLUDES = (f"-I{KERNELS}", f"-I{ROOT / 'native'}")
 
-# Code object version 5: what every ROCm since 5.3 loads. Without contraction of a * b + c, so that
+# What users' GPUs are. The second line is of compilers newer than clang 19, or of LLVM's generic targets:
+# for processors that have none of their own, by rocmforge/model/gpu_devices.py.
+AMD_TARGETS = (
+    *("gfx906", "gfx908", "gfx90a", "gfx942", "gfx1030", "gfx1100", "gfx1101", "gfx1102"),
+    *("gfx1150", "gfx1151", "gfx1200", "gfx1201"),
+)
+AMD_TARGETS_IF_KNOWN = (
+    *("gfx950", "gfx9-generic", "gfx9-4-generic", "gfx10-3-generic", "gfx11-generic"),
+    "gfx12-generic",
+)
+
+# Without contraction of a * b + c, so that
 # results do not depend on the compiler; kernels that want an FMA ask for one. LLVM's
 # load/store vectorizer merged loads of different sizes from one base as if they were neighbours until
 # March 2026: kernels load 16 bytes where they mean it, so nothing is lost without it.
@@ -32,7 +43,6 @@ AMD_FLAGS = (
     "-ffp-contract=off",
     "-nogpuinc",
     "-nogpulib",
-    "-mcode-object-version=5",
     "-mllvm",
     "-amdgpu-load-store-vectorizer=0",
     "--offload-device-only",
@@ -56,6 +66,29 @@ def sources() -> list[Path]:
 
 def suffix(target: str) -> str:
     return ".cubin" if target.startswith("sm_") else ".hsaco"
+
+
+def code_object_version(target: str) -> str:
+    """5 is what every ROCm since 5.3 loads; generic targets came with 6, of which clang 19 warns."""
+    return f"-mcode-object-version={6 if target.endswith('-generic') else 5}"
+
+
+def _amd_flags(target: str) -> list[str]:
+    is_generic = target.endswith("-generic")
+    flags = [flag for flag in AMD_FLAGS if not (is_generic and flag == "-Werror")]
+    return [*flags, code_object_version(target)]
+
+
+def all_amd_targets() -> list[str]:
+    """What a wheel for everybody has: as much of it as the compiler knows."""
+    known = subprocess.run(
+        [tool("clang"), "--target=amdgcn-amd-amdhsa", "-nogpulib", "--print-supported-cpus"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = set((known.stdout + known.stderr).split())
+    return [*AMD_TARGETS, *(target for target in AMD_TARGETS_IF_KNOWN if target in names)]
 
 
 def tool(name: str) -> str:
@@ -87,7 +120,7 @@ def build(target: str, out: Path, jobs: int) -> Path:
 def _compile_amd(target: str, source: Path, pieces: Path) -> str:
     bitcode = str(pieces / f"{source.stem}.bc")
     arguments = (f"--offload-arch={target}", "-emit-llvm", "-c", "-o", bitcode, str(source))
-    _run(tool("clang++"), *AMD_FLAGS, *INCLUDES, *arguments)
+    _run(tool("clang++"), *_amd_flags(target), *INCLUDES, *arguments)
     return bitcode
 
 
@@ -98,7 +131,7 @@ def _link_amd(target: str, objects: list[str], pieces: Path, whole: Path) -> Non
         tool("clang"),
         "--target=amdgcn-amd-amdhsa",
         f"-mcpu={target}",
-        "-mcode-object-version=5",
+        code_object_version(target),
         "-nogpulib",
         "-O3",
         "-Xclang",

@@ -2,7 +2,8 @@
 
 Memory that a kernel sees lies between margins of NaNs; a launch that changes a margin fails.
 ROCMFORGE_KERNEL_DEVICE ("cuda:0", "hip:0") has the code object of that device run instead, on pinned
-memory of the host.
+memory of the host; "emulator:gfx1100:FILE" has a code object executed as AMD machine code by
+tools/amd_emulator.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ctypes
 import functools
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,20 @@ SCALARS = {
 }
 
 
+EMULATED = DEVICE is not None and DEVICE.startswith("emulator:")
+
+
+@functools.cache
+def machine() -> Any:
+    """The emulated AMD GPU with its code object."""
+    assert DEVICE is not None
+    sys.path.insert(0, str(KERNELS.parent / "tools/amd_emulator"))
+    from machine import Machine
+
+    _, target, path = DEVICE.split(":", 2)
+    return Machine(target, Path(path))
+
+
 @functools.cache
 def _device() -> tuple[Any, Any]:
     """The driver of DEVICE with its kernels loaded, and a stream."""
@@ -45,6 +61,8 @@ def _device() -> tuple[Any, Any]:
 def _waves() -> tuple[int, ...]:
     if DEVICE is None:
         return (32, 64)
+    if EMULATED:
+        return (machine().wave,)
     (size,) = [gpu.wave_size for gpu in find_gpus() if gpu.name == DEVICE]
     assert size is not None
     return (size,)
@@ -102,7 +120,7 @@ def _library() -> ctypes.CDLL:
 
 
 def _bytes(count: int) -> np.ndarray:
-    if DEVICE is None:
+    if DEVICE is None or EMULATED:
         return np.empty(count, np.uint8)
     array: np.ndarray = _device()[0].allocate_pinned(count).array
     return array
@@ -167,6 +185,9 @@ def run(
     block: tuple[int, int, int] = (THREADS, 1, 1),
     shared_bytes: int = 0,
 ) -> None:
+    if EMULATED:
+        machine().launch(kernel, bytes(args), (*grid, 1, 1)[:3], block[0])
+        return
     if DEVICE is not None:
         driver, stream = _device()
         y, z = (*grid[1:], 1, 1)[:2]
