@@ -19,6 +19,7 @@ from rocmforge import (
     InvalidArgumentError,
     OutOfMemoryError,
     SamplingParams,
+    UnavailableError,
     _native,
 )
 from rocmforge.model.loader import load_model
@@ -158,6 +159,34 @@ def test_loading_without_memory_is_an_error_with_the_sizes() -> None:
         load_model(None, LoadOptions(device="host:0", max_num_seqs=1))
     _native.gpu.emulate_fault("memory_bytes", 0)
     load_model(None, LoadOptions(device="host:0", max_num_seqs=1))
+
+
+@pytest.mark.usefixtures("no_faults")
+@pytest.mark.parametrize("gpu_layers", [None, 5])
+def test_what_came_before_a_loss_is_right_and_nothing_comes_after_it(
+    gpu_layers: int | None,
+) -> None:
+    """Lost in the middle of a text, in launches, copies or waiting, whichever the call is."""
+    greedy = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
+    options: dict[str, Any] = {"device": "host:0", "max_num_seqs": 1, "max_model_len": 64}
+    with LLM(gpu_layers=gpu_layers, **options) as llm:
+        wanted = llm.generate("Once upon", greedy)[0].token_ids
+    lengths = set()
+    for calls in (30, 250, 600):
+        with LLM(gpu_layers=gpu_layers, **options) as llm:
+            got: list[int] = []
+            stream = llm.stream("Once upon", greedy)
+            got += next(stream).token_ids
+            _native.gpu.emulate_fault("device", calls)
+            with pytest.raises(DeviceError):
+                got.extend(token for delta in stream for token in delta.token_ids)
+            assert list(wanted[: len(got)]) == got
+            assert not llm.stats().healthy
+            with pytest.raises(UnavailableError):
+                llm.generate("Once", greedy)
+            _native.gpu.emulate_fault("device", 0)
+        lengths.add(len(got))
+    assert len(lengths) > 1
 
 
 def test_deterministic_steps_beyond_the_grid_are_refused_at_load(tmp_path: Path) -> None:
