@@ -3,9 +3,20 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { kUnknown, kCall, kBarrier, kSkip, kGetPc, kSwizzle, kDpp, kMoveRelative };  // at a place
+enum {
+  kUnknown,
+  kCall,
+  kBarrier,
+  kSkip,
+  kGetPc,
+  kSwizzle,
+  kDpp,
+  kMoveRelative,
+  kMatrix
+};                                                    // at a place
 enum { kEnded, kAtBarrier, kNotCompiled, kTooLong };  // why the loop returns
-enum { kNumMemories = 6, kScalars = 0, kVectors = 1, kSnapshot = 4 };
+enum { kNumMemories = 6, kScalars = 0, kVectors = 1, kSnapshot = 4, kAccumulators = 5 };
+enum { kGfx11, kGfx12, kGfx9, kAccOperandA = 4, kAccOperandB = 8, kAccSums = 16 };  // of kMatrix
 enum { kExec = 126, kPcLow = 256, kPcHigh = 257, kMaxWave = 64 };
 
 typedef void (*Instruction)(void*, void*, void*, void*, void*, void*);
@@ -16,7 +27,8 @@ struct Place {
   uint8_t bytes;                 // of the instruction, where `run` does not move on
   uint8_t memory[kNumMemories];  // which of a wave's memories each parameter of `run` is
   uint8_t destination, source;   // registers
-  uint16_t control;              // ds_swizzle's offset, DPP's control, an operand
+  uint16_t control;              // ds_swizzle's offset, DPP's control, an operand, which matrices
+  uint16_t operands[3];          // of a product of matrices
 };
 
 static uint64_t active_lanes(const uint32_t* sgprs) {
@@ -75,6 +87,53 @@ static void move_relative(const struct Place* p, const uint32_t* sgprs, uint32_t
       to[i] = p->control >= 256 ? vgprs[(p->control - 256) * wave + i] : sgprs[p->control];
 }
 
+static float of_bf16(uint32_t bits) {
+  const uint32_t whole = bits << 16;
+  float value;
+  memcpy(&value, &whole, sizeof value);
+  return value;
+}
+
+// Row (of B: column) lane % 16, and which of the 16 products element i of a lane takes part in.
+// Both operands count these alike, so their order in gfx12's registers makes no difference to the
+// sum.
+static void load_operand(float (*to)[16], const uint32_t* registers, int generation, int wave) {
+  const int count = generation == kGfx11 ? 16 : generation == kGfx12 ? 8 : 4;
+  const int lanes = generation == kGfx11 ? 16 : wave;  // gfx11's other lanes repeat these
+  for (int lane = 0; lane < lanes; ++lane)
+    for (int i = 0; i < count; ++i)
+      to[lane % 16][lane / 16 * count + i] =
+          of_bf16(registers[i / 2 * wave + lane] >> i % 2 * 16 & 0xffff);
+}
+
+// v_wmma_f32_16x16x16_bf16 and v_mfma_f32_16x16x16_bf16: sums += A B in float32, whatever EXEC is.
+static void multiply_matrices(const struct Place* p, void** memories, int wave) {
+  const int generation = p->control & 3;
+  uint32_t* const vgprs = memories[kVectors];
+  uint32_t* const accumulators = memories[kAccumulators];
+  float a[16][16], b[16][16], result[8 * kMaxWave];
+  load_operand(a,
+               (p->control & kAccOperandA ? accumulators : vgprs) + (p->operands[0] - 256) * wave,
+               generation, wave);
+  load_operand(b,
+               (p->control & kAccOperandB ? accumulators : vgprs) + (p->operands[1] - 256) * wave,
+               generation, wave);
+  uint32_t* const file = p->control & kAccSums ? accumulators : vgprs;
+  const int registers = 256 / wave;
+  for (int r = 0; r < registers; ++r)
+    for (int lane = 0; lane < wave; ++lane) {
+      const int row = generation == kGfx11 ? 2 * r + lane / 16 : lane / 16 * registers + r;
+      const uint32_t* sums = p->operands[2] < 256
+                                 ? (const uint32_t*)memories[kScalars] + p->operands[2]
+                                 : file + (p->operands[2] - 256 + r) * wave + lane;
+      float sum;
+      memcpy(&sum, sums, sizeof sum);
+      for (int k = 0; k < 16; ++k) sum += a[row][k] * b[lane % 16][k];
+      result[r * wave + lane] = sum;
+    }
+  memcpy(file + p->destination * wave, result, sizeof(float) * registers * wave);
+}
+
 int run_wave(const struct Place* places, uint64_t num_places, uint64_t code, void** memories,
              int wave, uint64_t limit, uint64_t* executed, int flush_subnormals) {
   uint32_t* const sgprs = memories[kScalars];
@@ -113,6 +172,8 @@ int run_wave(const struct Place* places, uint64_t num_places, uint64_t code, voi
       swizzle(p, sgprs, memories[kVectors], wave);
     } else if (p->kind == kMoveRelative) {
       move_relative(p, sgprs, memories[kVectors], wave);
+    } else if (p->kind == kMatrix) {
+      multiply_matrices(p, memories, wave);
     }
     sgprs[kPcLow] = (uint32_t)pc;
     sgprs[kPcHigh] = (uint32_t)(pc >> 32);
