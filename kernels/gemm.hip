@@ -93,7 +93,7 @@ RF_DEVICE void gemm(const GemmArgs& a) {
       for (int r = 0; r < S::kRowTiles; ++r) {
         const auto w = weights[buffer].template operand<kWave>(my_row + r * kMmaSize, step);
         RF_UNROLL
-        for (int c = 0; c < S::kColumnTiles; ++c) multiply_add(sums[c][r], x[c], w);
+        for (int c = 0; c < S::kColumnTiles; ++c) multiply_add<Bf16>(sums[c][r], x[c], w);
       }
     }
   }

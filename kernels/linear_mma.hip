@@ -163,7 +163,7 @@ RF_DEVICE void multiply_step(Sums<kWave, S>& sums, typename S::Weights& weights,
       x[c] = columns.template operand<kWave>(part.column + c * kMmaSize, step);
     for (int r = 0; r < S::kRowTiles; ++r) {
       const auto w = weights.template operand<kWave>(part.row + r * kMmaSize, step);
-      for (int c = 0; c < S::kColumnTiles; ++c) multiply_add(sums[c][r], x[c], w);
+      for (int c = 0; c < S::kColumnTiles; ++c) multiply_add<Bf16>(sums[c][r], x[c], w);
     }
   }
 }

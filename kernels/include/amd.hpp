@@ -156,6 +156,16 @@ RF_DEVICE std::uint32_t pack_bf16(float low, float high) {
   return quant::float_to_bf16(low) | static_cast<std::uint32_t>(quant::float_to_bf16(high)) << 16;
 }
 
+// As pack_bf16.
+RF_DEVICE std::uint32_t pack_f16(float low, float high) {
+  return __builtin_bit_cast(std::uint16_t, static_cast<_Float16>(low)) |
+         static_cast<std::uint32_t>(__builtin_bit_cast(std::uint16_t, static_cast<_Float16>(high)))
+             << 16;
+}
+
+// 2^x, of at least 22 bits.
+RF_DEVICE float exp2(float x) { return __builtin_amdgcn_exp2f(x); }
+
 // For a value that is the same in all lanes of a wave: keeps it, and addresses made of it, in
 // scalar registers.
 RF_DEVICE int uniform(int v) { return __builtin_amdgcn_readfirstlane(v); }

@@ -304,9 +304,10 @@ struct StoreKvArgs {
 // Causal attention over the paged cache, which already has the step's own keys and values. Token t
 // of sequence s sees the first seq_lens[s] - (query_start_loc[s + 1] - 1 - t) positions; where
 // these are none its output is 0. rf_attend_prefill_{type}_d{64,128,256}: any batch; the smallest d
-// of kAttendDims that holds head_dim and value_dim. rf_attend_decode_{type}_g{G}: meant for one
-// token a sequence, right for any number; `splits` parts of the positions side by side, G of
-// kAttendGroup query heads of one KV head at once. Writes partial sums; then rf_attend_combine.
+// of kAttendDims that holds head_dim and value_dim. rf_attend_mma_{type}_d{64,128}: the same on
+// matrix cores, types f16, bf16 and q8_0. rf_attend_decode_{type}_g{G}: meant for one token a
+// sequence, right for any number; `splits` parts of the positions side by side, G of kAttendGroup
+// query heads of one KV head at once. Writes partial sums; then rf_attend_combine.
 struct AttendArgs {
   float* y;           // [T, heads, value_dim]
   float* partial;     // decode: [T, heads, splits, value_dim]

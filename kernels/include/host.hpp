@@ -142,6 +142,12 @@ RF_DEVICE std::uint32_t pack_bf16(float low, float high) {
   return quant::float_to_bf16(low) | static_cast<std::uint32_t>(quant::float_to_bf16(high)) << 16;
 }
 
+RF_DEVICE std::uint32_t pack_f16(float low, float high) {
+  return quant::float_to_half(low) | static_cast<std::uint32_t>(quant::float_to_half(high)) << 16;
+}
+
+RF_DEVICE float exp2(float x) { return ::exp2f(x); }
+
 RF_DEVICE int uniform(int v) { return v; }
 
 RF_DEVICE unsigned opaque(unsigned v) { return v; }

@@ -80,6 +80,11 @@ constexpr Grid attend_prefill_grid(std::int64_t max_tokens, std::int64_t max_seq
                                    std::int64_t heads) {
   return {max_tokens / kAttendRows + max_seqs, heads};
 }
+// Sixteen tokens a wave.
+constexpr Grid attend_mma_grid(std::int64_t max_tokens, std::int64_t max_seqs, std::int64_t heads,
+                               int wave) {
+  return {max_tokens / (kThreads / wave * 16) + max_seqs, heads};
+}
 // g: query heads at once, of heads / kv_heads
 constexpr Grid attend_decode_grid(std::int64_t max_tokens, std::int64_t heads,
                                   std::int64_t kv_heads, std::int64_t splits, int g) {

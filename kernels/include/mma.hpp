@@ -1,4 +1,4 @@
-// Sums of products of bf16 tiles on the matrix cores: D[16][16] += A[16][16] B[16][16]^T in
+// Sums of products of bf16 or f16 tiles on the matrix cores: D[16][16] += A[16][16] B[16][16]^T in
 // float32, A and B by rows whose 16 values of the shared dimension lie side by side. RF_HAS_MMA
 // says that the target has them; the others run kernels that do without.
 //
@@ -9,7 +9,11 @@
 //                                   address of values 8 * half .. 8 * half + 7 of a row
 //   MmaSums<kWave>                  a D: v[i] of a lane is D[row][column] of
 //   MmaMap<kWave>::row(lane, i), column(lane, i)
-//   multiply_add(sums, a, b)        every lane of the wave must take part
+//   MmaMap<kWave>::slot(i)          v[i] and v[j] of a lane are of one row if their slots are
+//   equal;
+//                                   kSlots of them, kRowLanes neighbouring lanes share their rows
+//   multiply_add<Type>(sums, a, b)  Type Bf16 or F16; every lane of the wave must take part
+//   operand_of<kWave, Type>(d, scratch) D, rounded, as an A; the wave's scratch is 512 bytes
 // Which of the shared dimension's values a lane holds is nobody's business: A and B agree in it.
 //
 // Neighbouring elements of a D row lie in neighbouring lanes or in one lane on every target, so
@@ -21,6 +25,15 @@
 namespace rocmforge::gpu {
 
 constexpr int kMmaSize = 16;  // in all three dimensions
+
+struct Bf16 {
+  RF_DEVICE static std::uint32_t pack(float low, float high) { return pack_bf16(low, high); }
+  RF_DEVICE static float from(std::uint16_t bits) { return quant::bf16_to_float(bits); }
+};
+struct F16 {
+  RF_DEVICE static std::uint32_t pack(float low, float high) { return pack_f16(low, high); }
+  RF_DEVICE static float from(std::uint16_t bits) { return half_to_float(bits); }
+};
 
 template <int kWave>
 struct MmaSums {

@@ -1,6 +1,8 @@
 // mma.hpp for the emulation: waves of 32 as gfx11 spreads tiles, waves of 64 as gfx9 does.
 #pragma once
 
+#include <type_traits>
+
 #include "include/mma.hpp"
 #include "include/mma_maps.hpp"
 
@@ -28,7 +30,7 @@ struct MmaLane {
 inline thread_local MmaLane mma_lanes[kThreads];
 
 // The whole wave's product, by the lane that arrives last.
-template <int kWave>
+template <int kWave, class Type>
 void host_multiply_add(std::uint32_t*, int) {
   using Map = MmaMap<kWave>;
   const MmaLane* lanes = mma_lanes + thread_index() / kWave * kWave;
@@ -36,10 +38,8 @@ void host_multiply_add(std::uint32_t*, int) {
   for (int lane = 0; lane < kWave; ++lane) {
     for (int i = 0; i < Map::kValues; ++i) {
       const int shift = i % 2 * 16, at = Map::first_value(lane) + i;
-      a[lane % 16][at] =
-          quant::bf16_to_float(static_cast<std::uint16_t>(lanes[lane].a[i / 2] >> shift));
-      b[lane % 16][at] =
-          quant::bf16_to_float(static_cast<std::uint16_t>(lanes[lane].b[i / 2] >> shift));
+      a[lane % 16][at] = Type::from(static_cast<std::uint16_t>(lanes[lane].a[i / 2] >> shift));
+      b[lane % 16][at] = Type::from(static_cast<std::uint16_t>(lanes[lane].b[i / 2] >> shift));
     }
   }
   for (int lane = 0; lane < kWave; ++lane) {
@@ -52,12 +52,18 @@ void host_multiply_add(std::uint32_t*, int) {
   }
 }
 
-template <int kWave>
+template <class Type, int kWave>
 RF_DEVICE void multiply_add(MmaSums<kWave>& d, const MmaOperand<kWave>& a,
                             const MmaOperand<kWave>& b) {
-  constexpr int kOperation = 1 << 16;  // no shuffle's or reduction's
+  constexpr int kOperation =
+      std::is_same_v<Type, F16> ? 1 << 17 : 1 << 16;  // no shuffle's or reduction's
   mma_lanes[thread_index()] = {a.v, b.v, d.v};
-  host::exchange(0, kWave, kOperation, host_multiply_add<kWave>);
+  host::exchange(0, kWave, kOperation, host_multiply_add<kWave, Type>);
+}
+
+template <int kWave, class Type>
+RF_DEVICE MmaOperand<kWave> operand_of(const MmaSums<kWave>& d, std::uint32_t* scratch) {
+  return operand_through<kWave, MmaMap<kWave>, Type>(d, scratch);
 }
 
 }  // namespace rocmforge::gpu

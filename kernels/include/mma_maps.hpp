@@ -10,7 +10,8 @@ namespace rocmforge::gpu {
 
 // Waves of 32, gfx11: both halves of the wave hold all of a row.
 struct MmaMapGfx11 {
-  static constexpr int kValues = 16;
+  static constexpr int kValues = 16, kSlots = 8, kRowLanes = 16;
+  RF_DEVICE static constexpr int slot(int i) { return i; }
   RF_DEVICE static constexpr int first_value(int) { return 0; }
   RF_DEVICE static constexpr int row(int lane, int i) { return 2 * i + lane / 16; }
   RF_DEVICE static constexpr int column(int lane, int) { return lane % 16; }
@@ -18,7 +19,8 @@ struct MmaMapGfx11 {
 
 // Waves of 32, gfx12.
 struct MmaMapGfx12 {
-  static constexpr int kValues = 8;
+  static constexpr int kValues = 8, kSlots = 8, kRowLanes = 16;
+  RF_DEVICE static constexpr int slot(int i) { return i; }
   RF_DEVICE static constexpr int first_value(int lane) { return lane / 16 * 8; }
   RF_DEVICE static constexpr int row(int lane, int i) { return lane / 16 * 8 + i; }
   RF_DEVICE static constexpr int column(int lane, int) { return lane % 16; }
@@ -26,7 +28,8 @@ struct MmaMapGfx12 {
 
 // Waves of 64, v_mfma_f32_16x16x16.
 struct MmaMapGfx9 {
-  static constexpr int kValues = 4;
+  static constexpr int kValues = 4, kSlots = 4, kRowLanes = 16;
+  RF_DEVICE static constexpr int slot(int i) { return i; }
   RF_DEVICE static constexpr int first_value(int lane) { return lane / 16 * 4; }
   RF_DEVICE static constexpr int row(int lane, int i) { return lane / 16 * 4 + i; }
   RF_DEVICE static constexpr int column(int lane, int) { return lane % 16; }
@@ -51,5 +54,21 @@ struct MappedOperand {
     }
   }
 };
+
+// By way of shared memory: lanes hold columns of D, and rows of an operand.
+template <int kWave, class Map, class Type, class Sums>
+RF_DEVICE MappedOperand<Map> operand_through(const Sums& d, std::uint32_t* scratch) {
+  const int lane = thread_index() % kWave;
+  auto* values = reinterpret_cast<std::uint16_t*>(scratch);
+  wave_barrier<kWave>();  // the last operand has been read
+  RF_UNROLL
+  for (int i = 0; i < Map::kSlots; ++i)
+    values[Map::row(lane, i) * 16 + Map::column(lane, i)] =
+        static_cast<std::uint16_t>(Type::pack(d.v[i], 0.0f));
+  wave_barrier<kWave>();
+  MappedOperand<Map> o;
+  o.load(lane, [&](int row, int half) { return scratch + row * 8 + half * 4; });
+  return o;
+}
 
 }  // namespace rocmforge::gpu

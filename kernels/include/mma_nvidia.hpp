@@ -3,6 +3,8 @@
 // of both operands: of A as they are, of B columns 0..7 from the first and third.
 #pragma once
 
+#include <type_traits>
+
 #include "include/mma.hpp"
 
 #define RF_HAS_MMA 1
@@ -11,6 +13,8 @@ namespace rocmforge::gpu {
 
 template <int kWave>
 struct MmaMap {
+  static constexpr int kSlots = 2, kRowLanes = 4;
+  RF_DEVICE static constexpr int slot(int i) { return i % 4 / 2; }
   RF_DEVICE static int row(int lane, int i) { return lane / 4 + i % 4 / 2 * 8; }
   RF_DEVICE static int column(int lane, int i) { return i / 4 * 8 + lane % 4 * 2 + i % 2; }
 };
@@ -33,19 +37,34 @@ RF_DEVICE MmaOperand<kWave> load_operand(At at) {
   return o;
 }
 
+#define RF_MMA_HALF(type)                                          \
+  asm("mma.sync.aligned.m16n8k16.row.col.f32." type "." type       \
+      ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};" \
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])             \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1))
+
+template <class Type>
 RF_DEVICE void multiply_add_half(float* d, const std::uint32_t* a, std::uint32_t b0,
                                  std::uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  if constexpr (std::is_same_v<Type, F16>)
+    RF_MMA_HALF("f16");
+  else
+    RF_MMA_HALF("bf16");
 }
+#undef RF_MMA_HALF
 
-template <int kWave>
+template <class Type, int kWave>
 RF_DEVICE void multiply_add(MmaSums<kWave>& d, const MmaOperand<kWave>& a,
                             const MmaOperand<kWave>& b) {
-  multiply_add_half(d.v, a.v, b.v[0], b.v[2]);
-  multiply_add_half(d.v + 4, a.v, b.v[1], b.v[3]);
+  multiply_add_half<Type>(d.v, a.v, b.v[0], b.v[2]);
+  multiply_add_half<Type>(d.v + 4, a.v, b.v[1], b.v[3]);
+}
+
+// A lane's results are its values of the operand.
+template <int kWave, class Type>
+RF_DEVICE MmaOperand<kWave> operand_of(const MmaSums<kWave>& d, std::uint32_t*) {
+  return {{Type::pack(d.v[0], d.v[1]), Type::pack(d.v[2], d.v[3]), Type::pack(d.v[4], d.v[5]),
+           Type::pack(d.v[6], d.v[7])}};
 }
 
 }  // namespace rocmforge::gpu

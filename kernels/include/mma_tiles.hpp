@@ -18,11 +18,13 @@ struct MmaTile {
     const int spread = kPieces == 4 ? row / 2 % 4 : (row + piece / 8 * (512 / kDepth)) % 8;
     return words + (row * kPieces + (piece ^ spread)) * 4;
   }
+#if RF_HAS_MMA
   // The operand of rows [row, row + 16) at depth [16 * step, 16 * step + 16).
   template <int kWave>
   RF_DEVICE MmaOperand<kWave> operand(int row, int step) {
     return load_operand<kWave>([&](int r, int half) { return at(row + r, 2 * step + half); });
   }
+#endif
 };
 
 // The 16 weights of a piece of a chunk as bf16: eight words.

@@ -129,6 +129,20 @@ RF_DEVICE std::uint32_t pack_bf16(float low, float high) {
   return packed;
 }
 
+// As pack_bf16.
+RF_DEVICE std::uint32_t pack_f16(float low, float high) {
+  std::uint32_t packed;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+
+// 2^x, of at least 22 bits.
+RF_DEVICE float exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 RF_DEVICE int uniform(int v) { return v; }
 
 RF_DEVICE unsigned opaque(unsigned v) { return v; }

@@ -155,6 +155,9 @@ void GpuBackend::load_kernels(const DecoderSpec& spec, KvType type) {
       .rope = kernel("rope"),
       .store_kv = kernel("store_kv_" + cache_type),
       .attend_prefill = kernel("attend_prefill_" + cache_type + "_d" + std::to_string(dim)),
+      .attend_mma = options_.float_activations ? nullptr
+                                               : device_.find_kernel("attend_mma_" + cache_type +
+                                                                     "_d" + std::to_string(dim)),
       .attend_decode = kernel("attend_decode_" + cache_type + "_g" + std::to_string(decode_heads_)),
       .attend_combine = kernel("attend_combine")};
 }
@@ -398,6 +401,11 @@ void GpuBackend::attention(Step& s, const float* q, std::int64_t row_stride) {
   const bool one_token_each = num_tokens_ == s.batch.num_seqs();
   if (options_.deterministic || one_token_each)
     attend_split(args, s.batch);
+  else if (k_.attend_mma)
+    device_.launch(k_.attend_mma,
+                   attend_mma_grid(num_tokens_, s.batch.num_seqs(), s.spec.num_heads,
+                                   device_.properties().wave_size),
+                   args);
   else
     device_.launch(k_.attend_prefill,
                    attend_prefill_grid(num_tokens_, s.batch.num_seqs(), s.spec.num_heads), args);

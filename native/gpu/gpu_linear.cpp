@@ -13,8 +13,8 @@ namespace {
 // Fewer columns read the weights once for every kLinearColumns of them, which tiles do for 64; the
 // GPUs' ratio of arithmetic to bandwidth puts the crossing between 16 and 64.
 constexpr std::int64_t kMinTileColumns = 32;
-// Matrix cores pay as soon as weights would be unpacked for a second group of columns.
-constexpr std::int64_t kMinMmaColumns = 9;
+// Matrix cores take 16 columns in the time of one; below this many the dot products are faster.
+constexpr std::int64_t kMinMmaColumns = 5;
 // Decoding all weights to memory and reading them from there is paid back by this many columns.
 constexpr std::int64_t kMinGemmColumns = 256;
 constexpr std::int64_t kBf16 = 2;
@@ -204,8 +204,7 @@ void GpuLinear::multiply_part(float* y, const float* x, const void* quantized, c
 
 void GpuLinear::multiply_mma(float* y, const GpuWeights& w, const GpuWeights::Part& part,
                              const Columns& columns) {
-  std::size_t size = 0;
-  while (size + 1 < std::size(kMmaColumns) && columns.typical > kMmaColumns[size]) ++size;
+  const std::size_t size = mma_size(part.rows, columns.typical);
   LinearMmaArgs args{};
   args.y = y + part.row_begin;
   args.w = part.blocks;
@@ -245,6 +244,18 @@ void GpuLinear::multiply_gemm(float* y, const GpuWeights& w, const GpuWeights::P
     const std::size_t size = gemm_size(rows, columns.max);
     device_.launch(gemm_[size], gemm_grid(rows, columns.max, kGemmRows[size]), args);
   }
+}
+
+// The smallest blocks that hold the columns, or smaller ones that keep half of the GPU busy.
+std::size_t GpuLinear::mma_size(std::int64_t rows, std::int64_t columns) const {
+  std::size_t size = 0;
+  while (size + 1 < std::size(kMmaColumns) && columns > kMmaColumns[size]) ++size;
+  const auto blocks = [&] {
+    const Grid grid = linear_mma_grid(rows, columns, kMmaColumns[size], 1);
+    return grid.x * grid.y;
+  };
+  while (size > 0 && 2 * blocks() < device_.properties().num_multiprocessors) --size;
+  return size;
 }
 
 // Large blocks where there are enough of them: at least two rounds of one on every multiprocessor.

@@ -82,6 +82,7 @@ class GpuLinear {
   enum class Family { kFewColumns, kMma, kGemm, kTiles };
   Family family(const GpuWeights& w, const GpuWeights::Part& part, std::int64_t columns) const;
   std::int64_t rows_at_once(const GpuWeights& w) const;
+  std::size_t mma_size(std::int64_t rows, std::int64_t columns) const;
   std::size_t gemm_size(std::int64_t rows, std::int64_t columns) const;
   void round_activations(const float* x, const GpuWeights& w, const Columns& columns);
   void multiply_part(float* y, const float* x, const void* quantized, const GpuWeights& w,

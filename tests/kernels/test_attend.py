@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from host_kernels import WAVES, Memory, ceil_div, count, launch, unset
-from paged_attention import Sequence, Shape, expected
+from host_kernels import THREADS, WAVES, Memory, ceil_div, count, launch, unset
+from paged_attention import Sequence, Shape, expected, stored
 from paged_cache import KV_TYPES, PagedCache
 
 GROUPS = (1, 2, 4, 8)
@@ -96,6 +96,38 @@ class Step:
         assert np.isnan(y.array[tokens]).all()
         return y.array[:tokens]
 
+    def matrix_cores(self) -> np.ndarray:
+        shape, tokens = self.shape, int(self.starts[-1])
+        y = unset(tokens + 1, shape.heads, shape.value_dim)
+        dim = next(d for d in DIMS if d >= max(shape.head_dim, shape.value_dim))
+        grid = (tokens // (THREADS // self.wave * 16) + len(self.chunks), shape.heads)
+        launch("attend_mma", self.wave, grid, f"{self.kv_type}_d{dim}", **self._fields(y))
+        assert np.isnan(y.array[tokens]).all()
+        return y.array[:tokens]
+
+    def check_rounded(self, y: np.ndarray) -> None:
+        """Queries and weights rounded to 2^-11 (bf16: 2^-8): scores move by that part of
+        sum |q k| scale, weights by what the scores do and their own rounding."""
+        unit = 2.0**-8 if self.kv_type == "bf16" else 2.0**-11
+        for (sequence, chunk), first in zip(self.chunks, self.starts[:-1], strict=True):
+            shape = sequence.shape
+            exact, bound = expected(sequence, chunk, self.kv_type)
+            k = np.repeat(stored(self.kv_type, sequence.k), shape.group, axis=1)
+            v = np.repeat(stored(self.kv_type, sequence.v), shape.group, axis=1)
+            for i, at in enumerate(chunk):
+                q, seen = sequence.q[at].astype(np.float64), slice(at + 1)
+                scores = np.einsum("hd,phd->hp", q, k[seen]) * sequence.scale
+                # Of q8_0 keys and values are rounded too.
+                moved = np.einsum("hd,phd->hp", np.abs(q), np.abs(k[seen])) * sequence.scale
+                shift = np.expm1(2 * 2.02 * unit * moved.max(-1)) + 2.02 * unit
+                weights = np.exp(scores - scores.max(-1, keepdims=True))
+                weights /= weights.sum(-1, keepdims=True)
+                size = np.einsum("hp,phd->hd", weights, np.abs(v[seen]))
+                # Weights below f16's normal numbers are rounded to multiples of 2^-24.
+                lost = 2.0**-24 * np.abs(v[seen]).sum(0)
+                error = np.abs(y[first + i] - exact[i])
+                assert np.all(error <= bound[i] + shift[:, None] * size + lost)
+
     def check(self, y: np.ndarray) -> None:
         for (sequence, chunk), first in zip(self.chunks, self.starts[:-1], strict=True):
             exact, bound = expected(sequence, chunk, self.kv_type)
@@ -146,6 +178,32 @@ def test_prompts_match_float64(shape: Shape, block_size: int, kv_type: str, wave
 
 
 @pytest.mark.parametrize("wave", WAVES)
+@pytest.mark.parametrize("kv_type", KV_TYPES[1:])
+@pytest.mark.parametrize(
+    ("shape", "block_size"),
+    [
+        (Shape(1, 64, 64), 16),
+        (Shape(3, 32, 96, kv_heads=2), 5),
+        (Shape(2, 128, 64), 64),
+    ],
+)
+def test_prompts_on_matrix_cores_match_float64(
+    shape: Shape, block_size: int, kv_type: str, wave: int
+) -> None:
+    sequences = [Sequence(shape, n, seed=n) for n in (140, 1, 17, 70)]
+    ranges = [range(140), range(1), range(5, 17), range(69, 70)]
+    step = Step(list(zip(sequences, ranges, strict=True)), kv_type, wave, block_size)
+    step.check_rounded(step.matrix_cores())
+
+
+@pytest.mark.parametrize("wave", WAVES)
+def test_head_sizes_need_not_fill_tiles_of_matrix_cores(wave: int) -> None:
+    for shape in (Shape(2, 4, 8), Shape(1, 100, 20), Shape(2, 80, 124)):
+        step = Step([(Sequence(shape, 50), range(40, 50))], "f16", wave)
+        step.check_rounded(step.matrix_cores())
+
+
+@pytest.mark.parametrize("wave", WAVES)
 def test_head_sizes_need_not_fill_lanes(wave: int) -> None:
     for shape in (Shape(2, 4, 8), Shape(1, 100, 20), Shape(2, 80, 132)):
         sequence = Sequence(shape, 50)
@@ -170,6 +228,8 @@ def test_neighbours_pages_and_chunks_do_not_change_a_bit(kv_type: str, wave: int
     together = Step([(b, range(33)), (a, range(20, 50))], kv_type, wave, block_size=7, seed=5)
     assert np.array_equal(together.prefill()[33:], alone.prefill())
     assert np.array_equal(together.decode(3)[33:], alone.decode(3))
+    if kv_type != "f32":
+        assert np.array_equal(together.matrix_cores()[33:], alone.matrix_cores())
     tail = Step([(a, range(43, 50))], kv_type, wave)
     assert np.array_equal(tail.prefill(), alone.prefill()[23:])
     for group in GROUPS:
@@ -184,6 +244,8 @@ def test_sequences_without_tokens_are_passed_over(wave: int) -> None:
     step = Step(chunks, "f32", wave)
     step.check(step.decode(2, 2))
     step.check(step.prefill())
+    narrow = Step(chunks, "f16", wave)
+    narrow.check_rounded(narrow.matrix_cores())
     nothing = Step([(empty, range(0)), (empty, range(0))], "f32", wave)
     assert nothing.decode(2, 1).size == nothing.prefill().size == 0
 
@@ -194,7 +256,7 @@ def test_a_token_is_untouched_by_bad_values_after_it(bad: float, wave: int) -> N
     shape = Shape(2, 32, 64)
     clean, poisoned = Sequence(shape, 40), Sequence(shape, 40)
     poisoned.k[36:], poisoned.v[36:] = bad, bad
-    for run in (Step.prefill, Step.decode):
+    for run in (Step.prefill, Step.matrix_cores, Step.decode):
         y = run(Step([(poisoned, range(30, 40))], "f16", wave))
         assert np.array_equal(y[:6], run(Step([(clean, range(30, 36))], "f16", wave)))
         assert np.isnan(y[6:]).any(axis=-1).all()

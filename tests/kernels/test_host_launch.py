@@ -37,6 +37,8 @@ def variants(operation: str, kind: str) -> list[str]:
         return quantized
     if kind == "GEMM":
         return ["r128", "r256"]
+    if kind == "ATTEND_MMA":
+        return [f"{cache}_d{d}" for cache in caches[1:] for d in (64, 128)]
     if kind == "CACHE":
         return list(caches)
     if kind == "PREFILL":
