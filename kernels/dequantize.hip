@@ -10,8 +10,9 @@ RF_DEVICE void dequantize(const DequantizeArgs& a) {
   using Parts = Chunks<Block>;
   constexpr int kBlockWeights = quant::BlockTraits<Block>::kWeights;
   const int row_chunks = a.k / (Parts::kPieces * 16);
-  const int chunk = block_x() * kThreads + thread_index(), row = block_y();
-  if (chunk >= row_chunks) return;
+  const int number = block_x() * kThreads + thread_index();
+  const int row = number / row_chunks, chunk = number % row_chunks;
+  if (row >= a.rows) return;
   const int block = chunk / Parts::kPerBlock, part = chunk % Parts::kPerBlock;
   const void* weights = offset_bytes(a.w, row * a.row_bytes);
   const auto values = Parts::load(block_of<Block>(weights, block), part);

@@ -1,6 +1,6 @@
 // Y = X W^T of bf16 matrices on matrix cores, for many columns: a block computes kGemmColumns
-// columns by kRows rows of W in steps of kDepth, the next step's tiles being copied into the other
-// half of the shared memory meanwhile. float32 sums: |error| <= k * 2^-23 * sum |w x|.
+// columns by kRows rows of W in steps of kDepth, the tiles of the next step or two being copied
+// into other buffers of shared memory meanwhile. float32 sums: |error| <= k * 2^-23 * sum |w x|.
 #include "include/mma_tiles.hpp"
 
 #include "include/decode_row.hpp"
@@ -58,8 +58,10 @@ struct TileCopy {
 template <int kWave, int kRowCount>
 RF_DEVICE void gemm(const GemmArgs& a) {
   using S = Shape<kWave, kRowCount>;
-  RF_SHARED(typename S::Weights, weights, 2);
-  RF_SHARED(typename S::Columns, columns, 2);
+  // What 48 KiB hold, and a step being multiplied.
+  constexpr int kAhead = kCopiesAhead > 1 && kRowCount <= 128 ? 2 : 1, kBuffers = kAhead + 1;
+  RF_SHARED(typename S::Weights, weights, kBuffers);
+  RF_SHARED(typename S::Columns, columns, kBuffers);
   const int num_columns = *a.num_columns;
   const int first_column = block_x() * S::kColumns, first_row = block_y() * S::kRows;
   if (first_column >= num_columns) return;
@@ -70,19 +72,22 @@ RF_DEVICE void gemm(const GemmArgs& a) {
   TileCopy<S::kColumns> column_copy(a.x, a.x_stride * 2, first_column, num_columns);
 
   MmaSums<kWave> sums[S::kColumnTiles][S::kRowTiles] = {};
-  weight_copy.start(weights[0], 0, a.k);
-  column_copy.start(columns[0], 0, a.k);
-  int buffer = 0;
-  for (int depth = 0; depth < a.k; depth += kDepth, buffer ^= 1) {
+  const auto start = [&](int depth) {
+    const int buffer = depth / kDepth % kBuffers;
+    if (depth < a.k) {
+      weight_copy.start(weights[buffer], depth, a.k);
+      column_copy.start(columns[buffer], depth, a.k);
+    }
+    end_copies();
+  };
+  for (int i = 0; i < kAhead; ++i) start(i * kDepth);
+  for (int depth = 0; depth < a.k; depth += kDepth) {
+    const int buffer = depth / kDepth % kBuffers;
     weight_copy.finish(weights[buffer]);
     column_copy.finish(columns[buffer]);
-    finish_copies();
+    finish_copies<kAhead - 1>();
     barrier();
-    const bool more = depth + kDepth < a.k;
-    if (more) {
-      weight_copy.start(weights[buffer ^ 1], depth + kDepth, a.k);
-      column_copy.start(columns[buffer ^ 1], depth + kDepth, a.k);
-    }
+    start(depth + kAhead * kDepth);
     RF_UNROLL
     for (int step = 0; step < kDepth / kMmaSize; ++step) {
       MmaOperand<kWave> x[S::kColumnTiles];

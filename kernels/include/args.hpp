@@ -171,11 +171,13 @@ struct LinearMmaArgs {
 };
 constexpr int kMmaColumns[] = {16, 32, 64};
 
-// rf_dequantize_<format>: rows of weights rounded to bf16; formats of activation type kQ8x32.
+// rf_dequantize_<format>: rows of weights rounded to bf16; formats of activation type kQ8x32; fewer
+// than 2^31 weights.
 struct DequantizeArgs {
   void* y;                 // bf16 [rows, k]
   const void* w;           // raw blocks
   std::int64_t row_bytes;  // of w
+  std::int32_t rows;
   std::int32_t k;
 };
 

@@ -11,7 +11,8 @@
 //   thread_index(), block_x/y/z(), barrier()
 //   shuffle_xor<kWave, kMask>(v)   of 32-bit values; every lane of the wave must take part
 //   dot4, select_bytes, load16, store16, load_words, half_to_float, bytes_to_floats, pack_bf16,
-//   exp, sqrt, fma, round_to_even, uniform, opaque, scheduling_fence, AsyncCopy, finish_copies
+//   exp, sqrt, fma, round_to_even, uniform, opaque, scheduling_fence, AsyncCopy, end_copies,
+//   finish_copies
 // Matrix cores: mma.hpp.
 #pragma once
 

@@ -63,9 +63,10 @@ constexpr Grid linear_mma_grid(std::int64_t rows, std::int64_t max_columns, int 
   return {ceil_div(max_columns, c), ceil_div(rows, mma_rows(c)), matrices};
 }
 
-// rows: at most the device's largest grid along y
+// 32 weights a thread: with formats that are decoded 64 at once half of the blocks have nothing to
+// do
 constexpr Grid dequantize_grid(std::int64_t rows, std::int64_t k) {
-  return {ceil_div(k / 32, kThreads), rows};
+  return {ceil_div(rows * (k / 32), kThreads)};
 }
 constexpr std::int64_t kGemmColumns = 128;
 // r of kGemmRows

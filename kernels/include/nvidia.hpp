@@ -99,8 +99,10 @@ RF_DEVICE void load_words(std::uint32_t* words, const void* p) {
   }
 }
 
-// 16 bytes from global to shared memory without a register. copies are there after
-// finish_copies() and the next barrier.
+// 16 bytes from global to shared memory without a register; zeros unless `inside`. end_copies()
+// ends a group; after finish_copies<N>() all groups but the last N are there for the thread, after
+// a barrier for the block.
+constexpr int kCopiesAhead = 2;  // groups that may be on their way at once
 struct AsyncCopy {
   RF_DEVICE void start(void* to, const void* from, bool inside) {
     const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(to));
@@ -110,7 +112,11 @@ struct AsyncCopy {
   }
   RF_DEVICE void finish(void*) const {}
 };
-RF_DEVICE void finish_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+RF_DEVICE void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int kGroups>
+RF_DEVICE void finish_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
+}
 
 RF_DEVICE float half_to_float(std::uint16_t h) { return __half2float(__ushort_as_half(h)); }
 

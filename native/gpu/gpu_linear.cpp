@@ -126,8 +126,7 @@ GpuLinear::Family GpuLinear::family(const GpuWeights& w, const GpuWeights::Part&
 // Rows that the memory for weights holds.
 std::int64_t GpuLinear::rows_at_once(const GpuWeights& w) const {
   constexpr std::int64_t kWhole = std::end(kGemmRows)[-1];
-  const std::int64_t rows = weight_bytes_ / (w.cols() * kBf16) / kWhole * kWhole;
-  return std::min(rows, device_.properties().max_grid[1] / kWhole * kWhole);
+  return weight_bytes_ / (w.cols() * kBf16) / kWhole * kWhole;
 }
 
 bool GpuLinear::reads_quantized(const GpuWeights& w, std::int64_t columns) const {
@@ -230,6 +229,7 @@ void GpuLinear::multiply_gemm(float* y, const GpuWeights& w, const GpuWeights::P
   for (std::int64_t row = 0; row < part.rows; row += step) {
     const std::int64_t rows = std::min(step, part.rows - row);
     const DequantizeArgs decode{weights_, part.blocks + row * part.row_bytes, part.row_bytes,
+                                static_cast<std::int32_t>(rows),
                                 static_cast<std::int32_t>(w.cols())};
     device_.launch(part.dequantize, dequantize_grid(rows, w.cols()), decode);
     GemmArgs args{};

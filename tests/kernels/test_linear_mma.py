@@ -150,8 +150,8 @@ def test_weights_are_decoded_to_the_nearest_bf16(name: str, wave: int) -> None:
     k = 9 * 1024 if block_weights(name) == 256 else 9 * 1024 + 32  # more than a block of threads
     w = random_weights(rng, name, 2, k)
     y = Memory(np.full((3, k), 0xFFFF, np.uint16))
-    fields = {"y": y, "w": Memory(w), "row_bytes": w.shape[1], "k": k}
-    launch("dequantize", wave, (ceil_div(k // 32, THREADS), 2), name, **fields)
+    fields = {"y": y, "w": Memory(w), "row_bytes": w.shape[1], "rows": 2, "k": k}
+    launch("dequantize", wave, (ceil_div(2 * k // 32, THREADS),), name, **fields)
     assert (y.array[2] == 0xFFFF).all()
     exact = decode(name, w)
     # Where a minimum cancels, float32 has rounded more than bf16 does.
