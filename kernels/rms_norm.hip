@@ -28,7 +28,7 @@ template <int kWave>
 RF_DEVICE void rms_norm(const RmsNormArgs& a) {
   const std::int64_t row = block_x();
   if (row >= *a.num_rows) return;
-  const float* x = a.x + row * a.n;
+  const float* x = a.x + (a.rows ? a.rows[row] : row) * a.n;
   float* y = a.y + row * a.n;
   const float scale = inverse_rms<kWave>(x, a.n, a.eps);
   for (int i = thread_index() * 4; i < a.n; i += kRowPiece) {
@@ -44,7 +44,7 @@ template <int kWave>
 RF_DEVICE void rms_norm_q8(const RmsNormArgs& a) {
   const std::int64_t row = block_x();
   if (row >= *a.num_rows) return;
-  const float* x = a.x + row * a.n;
+  const float* x = a.x + (a.rows ? a.rows[row] : row) * a.n;
   char* quantized = static_cast<char*>(a.quantized) + row * q8_row_bytes(a.n);
   const float scale = inverse_rms<kWave>(x, a.n, a.eps);
   for (int first = 0; first < a.n; first += kRowPiece) {

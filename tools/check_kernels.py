@@ -31,6 +31,7 @@ INSTRUCTIONS = {
 MATRIX_KINDS = ("_MMA", "_GEMM", "_ATTEND_MMA")
 TOO_LARGE = {("attend_mma", "bf16_d128")}  # for gfx11's registers
 CACHES = ("f32", "f16", "bf16", "q8_0")
+STEP_COLUMNS = (1, 4)
 
 
 class Expectation(NamedTuple):
@@ -105,6 +106,22 @@ def _variants(kind: str, operation: str, formats: list[tuple[str, str]]) -> list
         return [f"{cache}_d{dim}" for cache in CACHES for dim in (64, 128, 256)]
     if kind == "_DECODE":
         return [f"{cache}_g{group}" for cache in CACHES for group in (1, 2, 4, 8)]
+    if kind == "_STEP":
+        return [f"c{columns}" for columns in STEP_COLUMNS]
+    if kind == "_STEP_FORMATS":
+        names = re.findall(
+            r"^RF_STEP_FORMAT\((\w+),",
+            (KERNELS / "include/step_formats.def").read_text(),
+            re.MULTILINE,
+        )
+        return [f"{name}_c{columns}" for name in names for columns in STEP_COLUMNS]
+    if kind == "_STEP_CACHE":
+        return [
+            f"{cache}_d{dim}_g{group}"
+            for cache in CACHES
+            for dim in (64, 128)
+            for group in (1, 2, 4)
+        ]
     if kind:
         msg = f"kernels.def: unknown entry RF_KERNEL{kind}"
         raise ValueError(msg)

@@ -29,8 +29,9 @@ std::string refusal(const Kernel* kernel, std::size_t args_bytes, Dim3 grid, Dim
   if (args_bytes != kernel->args_bytes)
     return "its arguments are " + std::to_string(kernel->args_bytes) + " bytes, not " +
            std::to_string(args_bytes);
-  if (block.x != kThreads || block.y != 1 || block.z != 1)
-    return "its blocks are " + dims({kThreads, 1, 1}) + ", not " + dims(block);
+  if (static_cast<int>(block.x) != kernel->threads || block.y != 1 || block.z != 1)
+    return "its blocks are " + dims({static_cast<std::uint32_t>(kernel->threads), 1, 1}) +
+           ", not " + dims(block);
   if (shared_bytes != 0)
     return "it has no dynamic shared memory, but " + std::to_string(shared_bytes) +
            " bytes were asked for";
@@ -57,7 +58,7 @@ bool launch(const char* name, const void* args, std::size_t args_bytes, Dim3 gri
     return false;
   }
   BlockRunner& runner = runner_of_thread();
-  runner.start_launch(kernel->run, args, kThreads, kernel->wave);
+  runner.start_launch(kernel->run, args, kernel->threads, kernel->wave);
   for (std::uint32_t z = 0; z < grid.z; ++z) {
     for (std::uint32_t y = 0; y < grid.y; ++y) {
       for (std::uint32_t x = 0; x < grid.x; ++x) {

@@ -27,7 +27,7 @@ const std::vector<Kernel>& kernels() {
 
 const Kernel* find_kernel(std::string_view name) {
   const std::vector<Kernel>& all = kernels();
-  const auto at = std::lower_bound(all.begin(), all.end(), Kernel{name, 0, 0, nullptr}, by_name);
+  const auto at = std::lower_bound(all.begin(), all.end(), Kernel{name, 0, 0, 0, nullptr}, by_name);
   return at != all.end() && at->name == name ? &*at : nullptr;
 }
 

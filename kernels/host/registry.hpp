@@ -12,7 +12,7 @@ using KernelFn = void (*)(const void* args);
 struct Kernel {
   std::string_view name;
   std::size_t args_bytes;
-  int wave;
+  int wave, threads;
   KernelFn run;
 };
 

@@ -19,21 +19,24 @@
 #include "quant/small_floats.hpp"
 
 #define RF_DEVICE inline __attribute__((device, always_inline))
+// Before loops whose arrays have to become registers.
 #define RF_UNROLL _Pragma("unroll")
 #define RF_SHARED(type, name, n) __attribute__((device, shared)) static type name[n]
 
+// Before loops whose steps are to share registers.
+#define RF_NO_UNROLL _Pragma("unroll 1")
+
 // The size of the block is what lets a thread have its share of the registers.
-#define RF_KERNEL_WITH(attributes, name, Args, call)                                  \
-  extern "C" __attribute__((                                                          \
-      global, amdgpu_flat_work_group_size(rocmforge::gpu::kThreads,                   \
-                                          rocmforge::gpu::kThreads))) attributes void \
-  name(const Args a) {                                                                \
-    call(a);                                                                          \
+#define RF_KERNEL_WITH(attributes, name, Args, threads, call)                                \
+  extern "C"                                                                                 \
+      __attribute__((global, amdgpu_flat_work_group_size(threads, threads))) attributes void \
+      name(const Args a) {                                                                   \
+    call(a);                                                                                 \
   }
-#define RF_KERNEL(name, Args, call) RF_KERNEL_WITH(, name, Args, call)
-#define RF_KERNEL_LARGE(name, Args, call) \
-  RF_KERNEL_WITH(__attribute__((amdgpu_waves_per_eu(1, 2))), name, Args, call)
-#define RF_NO_KERNEL(name, Args, call)
+#define RF_KERNEL(name, Args, threads, call) RF_KERNEL_WITH(, name, Args, threads, call)
+#define RF_KERNEL_LARGE(name, Args, threads, call) \
+  RF_KERNEL_WITH(__attribute__((amdgpu_waves_per_eu(1, 2))), name, Args, threads, call)
+#define RF_NO_KERNEL(name, Args, threads, call)
 #if defined(__GFX9__)
 #define RF_KERNEL_W32 RF_NO_KERNEL
 #define RF_KERNEL_W64 RF_KERNEL
@@ -65,6 +68,13 @@ RF_DEVICE void join_lanes() {
   __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront");
   __builtin_amdgcn_wave_barrier();
 }
+
+// See gpu.hpp. A wave's fence covers its own stores alone: every wave publishes and receives.
+RF_DEVICE std::uint32_t count_arrival(std::uint32_t* counter) {
+  return __hip_atomic_fetch_add(counter, 1u, __ATOMIC_ACQ_REL, __HIP_MEMORY_SCOPE_AGENT);
+}
+RF_DEVICE void publish() { __builtin_amdgcn_fence(__ATOMIC_RELEASE, "agent"); }
+RF_DEVICE void receive() { __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "agent"); }
 
 template <int kWave, int kMask>
 RF_DEVICE int shuffle_xor_bits(int v) {
@@ -143,6 +153,11 @@ constexpr int kCopiesAhead = 1;
 RF_DEVICE void end_copies() {}
 template <int kGroups>
 RF_DEVICE void finish_copies() {}
+// The low word of the two after a shift to the right.
+RF_DEVICE std::uint32_t funnel_right(std::uint32_t low, std::uint32_t high, int shift) {
+  return __builtin_amdgcn_alignbit(high, low, static_cast<std::uint32_t>(shift));
+}
+constexpr bool kUnalignedLoads = true;
 
 RF_DEVICE float half_to_float(std::uint16_t h) {
   return static_cast<float>(__builtin_bit_cast(_Float16, h));
@@ -186,6 +201,8 @@ RF_DEVICE void scheduling_fence() {
   __builtin_amdgcn_sched_barrier(0);
 }
 
+// e^x to a few units in the last place of 1 + |x|.
+RF_DEVICE float fast_exp(float x) { return __builtin_amdgcn_exp2f(x * 1.44269504f); }
 RF_DEVICE float exp(float x) { return __builtin_expf(x); }
 RF_DEVICE float sqrt(float x) { return __builtin_sqrtf(x); }
 RF_DEVICE float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }

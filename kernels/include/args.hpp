@@ -48,10 +48,11 @@ struct EmbedArgs {
 // rf_rms_norm: y = x / sqrt(mean(x^2) + eps) * weight; y may alias x.
 // rf_rms_norm_q8: the same, quantized to `quantized` and, unless null, kept in y.
 struct RmsNormArgs {
-  float* y;             // [R, n]
-  void* quantized;      // [R] rows of q8_row_bytes(n), n % 32 == 0
-  const float* x;       // [R, n]
-  const float* weight;  // [n]
+  float* y;                  // [R, n]
+  void* quantized;           // [R] rows of q8_row_bytes(n), n % 32 == 0
+  const float* x;            // [R, n] or [any, n]
+  const float* weight;       // [n]
+  const std::int32_t* rows;  // [R] of x; null: each its own. Then y does not alias x
   const std::int32_t* num_rows;
   std::int32_t n;
   float eps;
@@ -343,3 +344,5 @@ struct ArgmaxArgs {
 };
 
 }  // namespace rocmforge::gpu
+
+#include "include/step_args.hpp"

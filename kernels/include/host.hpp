@@ -17,12 +17,17 @@
   type* const name =             \
       static_cast<type*>(rocmforge::gpu::host::shared(__COUNTER__, sizeof(type) * (n)))
 
-#define RF_KERNEL_OF_WAVE(name, Args, wave, call)                               \
+// Before loops whose arrays have to become registers.
+#define RF_UNROLL
+// Before loops whose steps are to share registers.
+#define RF_NO_UNROLL
+
+#define RF_KERNEL_OF_WAVE(name, Args, wave, threads, call)                      \
   static void name(const void* args) { call(*static_cast<const Args*>(args)); } \
   [[maybe_unused]] static const bool name##_registered =                        \
-      rocmforge::gpu::host::register_kernel({#name, sizeof(Args), wave, name});
-#define RF_KERNEL_W32(name, Args, call) RF_KERNEL_OF_WAVE(name, Args, 32, call)
-#define RF_KERNEL_W64(name, Args, call) RF_KERNEL_OF_WAVE(name, Args, 64, call)
+      rocmforge::gpu::host::register_kernel({#name, sizeof(Args), wave, threads, name});
+#define RF_KERNEL_W32(name, Args, threads, call) RF_KERNEL_OF_WAVE(name, Args, 32, threads, call)
+#define RF_KERNEL_W64(name, Args, threads, call) RF_KERNEL_OF_WAVE(name, Args, 64, threads, call)
 #define RF_KERNEL_LARGE_W32 RF_KERNEL_W32
 #define RF_KERNEL_LARGE_W64 RF_KERNEL_W64
 #define RF_KERNEL_HUGE_W32 RF_KERNEL_W32
@@ -54,6 +59,11 @@ RF_DEVICE int block_x() { return host::indices.block_x; }
 RF_DEVICE int block_y() { return host::indices.block_y; }
 RF_DEVICE int block_z() { return host::indices.block_z; }
 RF_DEVICE void barrier() { host::barrier(); }
+
+// Blocks run one after the other.
+RF_DEVICE std::uint32_t count_arrival(std::uint32_t* counter) { return (*counter)++; }
+RF_DEVICE void publish() {}
+RF_DEVICE void receive() {}
 
 template <class To, class From>
 RF_DEVICE To bits_as(From v) {
@@ -134,6 +144,9 @@ constexpr int kCopiesAhead = 1;
 RF_DEVICE void end_copies() {}
 template <int kGroups>
 RF_DEVICE void finish_copies() {}
+RF_DEVICE std::uint32_t funnel_right(std::uint32_t low, std::uint32_t high, int shift) {
+  return static_cast<std::uint32_t>((static_cast<std::uint64_t>(high) << 32 | low) >> shift);
+}
 
 RF_DEVICE float half_to_float(std::uint16_t h) { return quant::half_to_float(h); }
 
@@ -157,6 +170,7 @@ RF_DEVICE unsigned opaque(unsigned v) { return v; }
 
 RF_DEVICE void scheduling_fence() {}
 
+RF_DEVICE float fast_exp(float x) { return ::expf(x); }
 RF_DEVICE float exp(float x) { return ::expf(x); }
 RF_DEVICE float sqrt(float x) { return ::sqrtf(x); }
 RF_DEVICE float fma(float a, float b, float c) { return ::fmaf(a, b, c); }

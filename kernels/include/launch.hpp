@@ -9,7 +9,7 @@
 
 namespace rocmforge::gpu {
 
-// Threads of a block of every kernel.
+// Threads of a block, where a kernel has no number of its own.
 constexpr int kThreads = 256;
 
 struct Grid {
@@ -93,6 +93,34 @@ constexpr Grid attend_decode_grid(std::int64_t max_tokens, std::int64_t heads,
 }
 constexpr Grid attend_combine_grid(std::int64_t max_tokens, std::int64_t heads) {
   return {max_tokens, heads};
+}
+
+// --- fused stages: as many columns as there are tokens
+
+// step_input, step_embed
+constexpr Grid step_input_grid(std::int64_t columns, std::int64_t n) {
+  return row_grid(columns, n);
+}
+// Rows of a wave, and of a block, that c columns share.
+constexpr int step_project_rows(int c) { return c == 1 ? 4 : 2; }
+constexpr int step_project_block(int c, int wave) { return kThreads / wave * step_project_rows(c); }
+constexpr Grid step_project_grid(std::int64_t first_rows, std::int64_t second_rows,
+                                 std::int64_t third_rows, std::int64_t columns, int c, int wave) {
+  const int n = step_project_block(c, wave);
+  return {ceil_div(first_rows, n) + ceil_div(second_rows, n) + ceil_div(third_rows, n),
+          ceil_div(columns, c)};
+}
+// Rows of a block of step_gate_up (of each matrix) and step_residual: a group of quantized values.
+constexpr int kStepGroupRows = 32;
+constexpr int kStepGateUpThreads = 256;
+constexpr int kStepResidualThreads = 512;
+constexpr Grid step_rows_grid(std::int64_t rows, std::int64_t columns, int c) {
+  return {rows / kStepGroupRows, ceil_div(columns, c)};
+}
+// step_attend: g query heads at once, of heads / kv_heads
+constexpr Grid step_attend_grid(std::int64_t tokens, std::int64_t heads, std::int64_t kv_heads,
+                                std::int64_t splits, int g) {
+  return attend_decode_grid(tokens, heads, kv_heads, splits, g);
 }
 
 }  // namespace rocmforge::gpu

@@ -9,25 +9,27 @@
 #include "include/launch.hpp"
 
 #define RF_DEVICE __device__ __forceinline__
+// Before loops whose arrays have to become registers.
 #define RF_UNROLL _Pragma("unroll")
 #define RF_SHARED(type, name, n) __shared__ type name[n]
 
-// At most 128 registers a thread, as on AMD's devices: two blocks a multiprocessor.
-#define RF_KERNEL(name, Args, call)                                                      \
-  extern "C" __global__ __launch_bounds__(rocmforge::gpu::kThreads,                      \
-                                          2) void name(const __grid_constant__ Args a) { \
-    call(a);                                                                             \
+// Before loops whose steps are to share registers.
+#define RF_NO_UNROLL _Pragma("unroll 1")
+
+// With registers for 512 threads of a multiprocessor at least: as many as AMD's devices have.
+#define RF_KERNEL_W32(name, Args, threads, call)                            \
+  extern "C" __global__ __launch_bounds__(                                  \
+      threads, 512 / (threads)) void name(const __grid_constant__ Args a) { \
+    call(a);                                                                \
   }
-#define RF_KERNEL_W32(name, Args, call) RF_KERNEL(name, Args, call)
+#define RF_KERNEL_W64(name, Args, threads, call)
 #define RF_KERNEL_LARGE_W32 RF_KERNEL_W32
 #define RF_KERNEL_LARGE_W64 RF_KERNEL_W64
-#define RF_KERNEL_HUGE_W32(name, Args, call)                                   \
-  extern "C" __global__ __launch_bounds__(rocmforge::gpu::kThreads) void name( \
-      const __grid_constant__ Args a) {                                        \
-    call(a);                                                                   \
+#define RF_KERNEL_HUGE_W32(name, Args, threads, call)                                          \
+  extern "C" __global__ __launch_bounds__(threads) void name(const __grid_constant__ Args a) { \
+    call(a);                                                                                   \
   }
-#define RF_KERNEL_HUGE_W64(name, Args, call)
-#define RF_KERNEL_W64(name, Args, call)
+#define RF_KERNEL_HUGE_W64(name, Args, threads, call)
 
 namespace rocmforge::gpu {
 
@@ -37,6 +39,19 @@ RF_DEVICE int block_y() { return static_cast<int>(blockIdx.y); }
 RF_DEVICE int block_z() { return static_cast<int>(blockIdx.z); }
 RF_DEVICE void barrier() { __syncthreads(); }
 RF_DEVICE void join_lanes() { __syncwarp(); }
+
+// Cumulative: what the block wrote before a barrier counts as this thread's, and what this thread
+// may see so may all threads behind the next barrier. No fence of every thread is needed.
+RF_DEVICE std::uint32_t count_arrival(std::uint32_t* counter) {
+  std::uint32_t before;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;"
+               : "=r"(before)
+               : "l"(counter)
+               : "memory");
+  return before;
+}
+RF_DEVICE void publish() {}
+RF_DEVICE void receive() {}
 
 template <int kWave, int kMask, class T>
 RF_DEVICE T shuffle_xor(T v) {
@@ -117,6 +132,12 @@ template <int kGroups>
 RF_DEVICE void finish_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
 }
+// The low word of the two after a shift to the right.
+RF_DEVICE std::uint32_t funnel_right(std::uint32_t low, std::uint32_t high, int shift) {
+  return __funnelshift_r(low, high, shift);
+}
+// Loads of 16 bytes need aligned addresses.
+constexpr bool kUnalignedLoads = false;
 
 RF_DEVICE float half_to_float(std::uint16_t h) { return __half2float(__ushort_as_half(h)); }
 
@@ -155,6 +176,8 @@ RF_DEVICE unsigned opaque(unsigned v) { return v; }
 
 RF_DEVICE void scheduling_fence() { asm volatile("" ::: "memory"); }
 
+// e^x to a few units in the last place of 1 + |x|.
+RF_DEVICE float fast_exp(float x) { return __expf(x); }
 RF_DEVICE float exp(float x) { return ::expf(x); }
 RF_DEVICE float sqrt(float x) { return ::sqrtf(x); }
 RF_DEVICE float fma(float a, float b, float c) { return ::fmaf(a, b, c); }

@@ -6,6 +6,20 @@
 
 namespace rocmforge::gpu {
 
+// At a multiple of 16 bytes.
+RF_DEVICE void load_four(float (&v)[4], const float* p) {
+  const Words4 words = load16(p);
+  RF_UNROLL
+  for (int j = 0; j < 4; ++j) v[j] = quant::float_of_bits(words.v[j]);
+}
+
+RF_DEVICE void store_four(float* p, const float* v) {
+  Words4 words;
+  RF_UNROLL
+  for (int j = 0; j < 4; ++j) words.v[j] = quant::bits_of_float(v[j]);
+  store16(p, words);
+}
+
 // Values beyond the row are 0.
 RF_DEVICE void load_four(float* v, const float* row, int i, int n) {
   if (n % 4 == 0) {

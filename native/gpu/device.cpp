@@ -14,7 +14,8 @@ namespace rocmforge::gpu {
 namespace {
 
 constexpr std::int64_t kPieceBytes = std::int64_t{4} << 20;
-constexpr std::chrono::microseconds kSpin{50};  // about what a sleeping thread needs to wake up
+// Longer than a token takes: a thread that sleeps wakes up some 60 us late.
+constexpr std::chrono::microseconds kSpin{5000};
 constexpr std::chrono::seconds kTimeout{120};
 
 std::unique_ptr<Driver> driver_with(const std::string& name, int ordinal) {
@@ -122,7 +123,8 @@ Function Device::find_kernel(const std::string& operation) {
   }
 }
 
-void Device::launch(Function f, const Grid& grid, const void* args, std::size_t bytes) {
+void Device::launch(Function f, const Grid& grid, int threads, const void* args,
+                    std::size_t bytes) {
   const std::array<std::int64_t, 3> sizes{grid.x, grid.y, grid.z};
   for (std::size_t i = 0; i < 3; ++i)
     if (sizes[i] < 1 || sizes[i] > properties_.max_grid[i])
@@ -134,7 +136,7 @@ void Device::launch(Function f, const Grid& grid, const void* args, std::size_t 
   driver_->launch(f,
                   {{static_cast<std::uint32_t>(grid.x), static_cast<std::uint32_t>(grid.y),
                     static_cast<std::uint32_t>(grid.z)},
-                   {kThreads, 1, 1},
+                   {static_cast<std::uint32_t>(threads), 1, 1},
                    0},
                   args, bytes, stream_);
 }

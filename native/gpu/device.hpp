@@ -50,8 +50,8 @@ class Device {
   // Null if the code object lacks it.
   Function find_kernel(const std::string& operation);
   template <class Args>
-  void launch(Function f, const Grid& grid, const Args& args) {
-    launch(f, grid, &args, sizeof(args));
+  void launch(Function f, const Grid& grid, const Args& args, int threads = kThreads) {
+    launch(f, grid, threads, &args, sizeof(args));
   }
   std::int64_t num_launches() const { return num_launches_; }
   // The launches of `work`, written down instead of made. The caller destroys the graph.
@@ -79,7 +79,7 @@ class Device {
     Event copied = nullptr;
   };
 
-  void launch(Function f, const Grid& grid, const void* args, std::size_t bytes);
+  void launch(Function f, const Grid& grid, int threads, const void* args, std::size_t bytes);
   void load_code(const std::string& path);
 
   std::unique_ptr<Driver> driver_;

@@ -37,10 +37,6 @@ class DeviceStorage final : public Storage {
   Buffer mirror_;
 };
 
-const GpuWeights& gpu_weights(const LinearWeights& w) { return static_cast<const GpuWeights&>(w); }
-
-std::int32_t narrow(std::int64_t n) { return static_cast<std::int32_t>(n); }
-
 }  // namespace
 
 GpuBackend::GpuBackend(const GpuOptions& options)
@@ -97,6 +93,7 @@ KvCachePtr GpuBackend::create_kv_cache(const DecoderSpec& spec, KvType type,
   auto cache = std::make_unique<GpuKvCache>(cache_, spec, type, num_blocks, block_size);
   load_kernels(spec, type);
   reserve_step_memory(spec);
+  prepare_fusion(spec, type);
   return cache;
 }
 
@@ -165,6 +162,7 @@ void GpuBackend::load_kernels(const DecoderSpec& spec, KvType type) {
 void GpuBackend::reserve_step_memory(const DecoderSpec& spec) {
   const std::int64_t tokens = options_.limits.max_num_tokens;
   const std::int64_t slots = tokens * std::max(spec.num_experts_used, 1);
+  hidden_is_quantizable_ = spec.hidden_size % 32 == 0;
   if (most_columns_) {
     quantized_ = reserve<std::byte>(slots * q8_row_bytes(most_columns_));
     linear_.use_scratch(reserve<std::uint16_t>(slots * most_columns_),
@@ -191,6 +189,23 @@ void GpuBackend::reserve_step_memory(const DecoderSpec& spec) {
               .weight = reserve<float>(slots)};
 }
 
+// Deterministic steps do without: there the result of a token may not depend on how many there are.
+void GpuBackend::prepare_fusion(const DecoderSpec& spec, KvType type) {
+  if (options_.deterministic || !FusedStep::covers(spec)) return;
+  constexpr std::int64_t kTokens = FusedStep::kMaxTokens;
+  const std::int64_t partials = kTokens * spec.num_heads * FusedStep::kMaxSplits;
+  FusedBuffers buffers{.input = reserve<std::byte>(kTokens * q8_row_bytes(most_columns_) + 1),
+                       .inner = reserve<std::byte>(kTokens * q8_row_bytes(most_columns_) + 1),
+                       .squares = reserve<float>(kTokens * spec.hidden_size / 32),
+                       .partial = reserve<float>(partials * spec.value_dim),
+                       .partial_ml = reserve<float>(partials * 2),
+                       .arrivals = reserve<std::uint32_t>(kTokens * spec.num_heads),
+                       .cos = cos_,
+                       .sin = sin_};
+  device_.driver().fill(buffers.arrivals, 0, kTokens * spec.num_heads * kFloat, device_.stream());
+  fused_.emplace(device_, spec, type, buffers);
+}
+
 const std::int32_t* GpuBackend::count(std::int64_t rows) const {
   if (rows_are_logit_rows_) return step_.num_rows();
   return rows == num_tokens_ ? step_.num_tokens() : experts_.num_slots;
@@ -209,6 +224,7 @@ void GpuBackend::begin_step(Step& s) {
   step_.set(s.batch);
   num_tokens_ = s.batch.num_tokens();
   num_slots_ = num_tokens_ * std::max(s.spec.num_experts_used, 1);
+  step_is_fused_ = fused_ && fused_->covers(s.batch);
   const auto half = static_cast<std::int64_t>(s.spec.rope.inv_freq.size());
   if (!half) return;
   const RopeAnglesArgs args{cos_,
@@ -224,16 +240,46 @@ void GpuBackend::begin_step(Step& s) {
 void GpuBackend::run(Step& s, const std::function<void()>& stages) {
   const std::int64_t rows = s.batch.num_logit_rows();
   if (num_tokens_ != s.batch.num_seqs() || rows == 0 || !s.has_head) return stages();
-  const StepShape shape{num_tokens_, rows, step_.table_stride(), splits(s.batch)};
-  graphs_.run(shape, stages, [&] {
-    std::vector<float> values(static_cast<std::size_t>(rows * s.spec.hidden_size));
-    device_.to_host(values.data(), s.a.head_normed->data(),
-                    static_cast<std::int64_t>(values.size()) * kFloat);
+  const StepShape shape{num_tokens_, rows, step_.table_stride(),
+                        step_is_fused_ ? fused_->splits(s.batch) : splits(s.batch)};
+  void* const head = s.a.head_normed->data();
+  const std::int64_t bytes = rows * s.spec.hidden_size * kFloat;
+  const auto result = [&] {
+    std::vector<float> values(static_cast<std::size_t>(bytes / kFloat));
+    device_.to_host(values.data(), head, bytes);
     return values;
-  });
+  };
+  const auto spoil = [&] { device_.driver().fill(head, 0xff, bytes, device_.stream()); };
+  graphs_.run(shape, stages, result, spoil);
+}
+
+void GpuBackend::qkv(Step& s, const LayerWeights& w) {
+  layer_is_fused_ = step_is_fused_ && fused_->covers(w);
+  if (!layer_is_fused_) return Backend::qkv(s, w);
+  if (!input_is_ready_) fused_->input(s, w);
+  fused_->qkv(s, w);
+}
+
+void GpuBackend::attend(Step& s, const LayerWeights& w) {
+  layer_is_fused_ ? fused_->attend(s, w, step_) : Backend::attend(s, w);
+}
+
+void GpuBackend::attn_output(Step& s, const LayerWeights& w) {
+  layer_is_fused_ ? fused_->attn_output(s, w) : Backend::attn_output(s, w);
+}
+
+void GpuBackend::gate_up(Step& s, const LayerWeights& w) {
+  layer_is_fused_ ? fused_->gate_up(s, w) : Backend::gate_up(s, w);
+}
+
+void GpuBackend::down(Step& s, const LayerWeights& w) {
+  input_is_ready_ = layer_is_fused_ && fused_->down(s, w);
+  if (!layer_is_fused_) Backend::down(s, w);
 }
 
 void GpuBackend::embed(Step& s, const LinearWeights& table) {
+  input_is_ready_ = step_is_fused_ && s.next && fused_->covers(*s.next);
+  if (input_is_ready_) return fused_->embed(s, table, step_);
   const GpuWeights::Part& part = gpu_weights(table).parts()[0];
   const EmbedArgs args{s.a.hidden->floats(), part.blocks,    step_.token_ids(),
                        step_.num_tokens(),   part.row_bytes, narrow(table.cols())};
@@ -241,26 +287,33 @@ void GpuBackend::embed(Step& s, const LinearWeights& table) {
 }
 
 void GpuBackend::receive(Step& s) {
+  input_is_ready_ = false;
   device_.driver().copy_on_device(s.a.hidden->data(), s.a.incoming->data(),
                                   num_tokens_ * s.spec.hidden_size * kFloat, device_.stream());
 }
 
 void GpuBackend::head(Step& s, const Storage& norm) {
-  rows_are_logit_rows_ = true;
-  Backend::head(s, norm);
-  rows_are_logit_rows_ = false;
+  const RmsNormArgs args{s.a.head_normed->floats(), head_is_quantized() ? quantized_ : nullptr,
+                         s.a.hidden->floats(),      norm.floats(),
+                         step_.logit_rows(),        step_.num_rows(),
+                         s.spec.hidden_size,        s.spec.norm_eps};
+  device_.launch(head_is_quantized() ? k_.rms_norm_q8 : k_.rms_norm,
+                 norm_grid(s.batch.num_logit_rows()), args);
 }
 
 void GpuBackend::output(Activations& a, std::int64_t rows, const LinearWeights& w) {
   device_.make_current();
+  const float* x = a.head_normed->floats();
+  if (fused_ && rows <= FusedStep::kMaxTokens && fused_->covers(w))
+    return fused_->output(a.logits->floats(), x, quantized_, rows, w);
   rows_are_logit_rows_ = true;
-  Backend::output(a, rows, w);
+  linear(a.logits->floats(), {x, rows, w.cols()}, w);
   rows_are_logit_rows_ = false;
 }
 
 void GpuBackend::rms_norm(float* y, const float* x, const Storage& weight, std::int64_t rows,
                           std::int64_t n, float eps) {
-  const RmsNormArgs args{y, nullptr, x, weight.floats(), count(rows), narrow(n), eps};
+  const RmsNormArgs args{y, nullptr, x, weight.floats(), nullptr, count(rows), narrow(n), eps};
   device_.launch(k_.rms_norm, norm_grid(rows), args);
 }
 
@@ -293,6 +346,7 @@ PreparedActivation GpuBackend::prepare_normed(float* normed, const float* x, con
                          quantized_,
                          x,
                          weight.floats(),
+                         nullptr,
                          count(rows),
                          narrow(n),
                          eps};
@@ -314,8 +368,7 @@ PreparedActivation GpuBackend::prepare_activated(float* activated, const float* 
 
 void GpuBackend::linear(float* y, const PreparedActivation& x, const LinearWeights& w) {
   Columns columns;
-  columns.max = x.rows;
-  columns.typical = x.rows;
+  columns.max = columns.typical = x.rows;
   columns.count = count(x.rows);
   columns.max_rows = x.rows;
   columns.row_count = columns.count;

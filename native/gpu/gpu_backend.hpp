@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "gpu/arena.hpp"
 #include "gpu/device.hpp"
+#include "gpu/fused_step.hpp"
 #include "gpu/gpu_kv_cache.hpp"
 #include "gpu/gpu_linear.hpp"
 #include "gpu/step_graphs.hpp"
@@ -49,6 +51,11 @@ class GpuBackend final : public Backend {
   void run(Step& s, const std::function<void()>& stages) override;
   void embed(Step& s, const LinearWeights& table) override;
   void receive(Step& s) override;
+  void qkv(Step& s, const LayerWeights& w) override;
+  void attend(Step& s, const LayerWeights& w) override;
+  void attn_output(Step& s, const LayerWeights& w) override;
+  void gate_up(Step& s, const LayerWeights& w) override;
+  void down(Step& s, const LayerWeights& w) override;
   void head(Step& s, const Storage& norm) override;
   void output(Activations& a, std::int64_t rows, const LinearWeights& w) override;
 
@@ -96,11 +103,14 @@ class GpuBackend final : public Backend {
   void check_columns(const DecoderSpec& spec) const;
   void load_kernels(const DecoderSpec& spec, KvType type);
   void reserve_step_memory(const DecoderSpec& spec);
+  void prepare_fusion(const DecoderSpec& spec, KvType type);
   // The number of so many rows, in device memory.
   const std::int32_t* count(std::int64_t rows) const;
   // The number of columns that chooses the kernels of products with w.
   std::int64_t typical_columns(const GpuWeights& w, std::int64_t rows) const;
   std::int64_t most_decode_tokens() const;
+  // Whether head() leaves its rows in quantized_ too, for products that read them so.
+  bool head_is_quantized() const { return quantized_ != nullptr && hidden_is_quantizable_; }
   std::int64_t splits(const Batch& batch) const;
   void attend_split(AttendArgs& args, const Batch& batch);
 
@@ -114,6 +124,9 @@ class GpuBackend final : public Backend {
   // Of the step.
   std::int64_t num_tokens_ = 0, num_slots_ = 0;  // slots: tokens times experts each goes to
   bool rows_are_logit_rows_ = false;             // in head() and output()
+  bool hidden_is_quantizable_ = false;
+  bool step_is_fused_ = false, layer_is_fused_ = false;
+  bool input_is_ready_ = false;  // of the next fused layer
   // Buffers of a step beyond the decoder's.
   std::int64_t most_columns_ = 0;  // of a matrix whose products quantize or round activations
   std::int64_t weight_scratch_ = 0;
@@ -122,7 +135,8 @@ class GpuBackend final : public Backend {
   float *partial_ = nullptr, *partial_ml_ = nullptr;
   Experts experts_{};
   Kernels k_{};
-  int decode_heads_ = 1;  // query heads of a KV head that attend_decode takes at once
+  std::optional<FusedStep> fused_;  // none: no layer of the model may be fused
+  int decode_heads_ = 1;            // query heads of a KV head that attend_decode takes at once
 };
 
 }  // namespace rocmforge::gpu

@@ -47,6 +47,13 @@ class GpuWeights final : public LinearWeights {
   std::vector<void*> memory_;
 };
 
+// All that a GpuBackend prepares are.
+inline const GpuWeights& gpu_weights(const LinearWeights& w) {
+  return static_cast<const GpuWeights&>(w);
+}
+// Sizes as kernels take them.
+inline std::int32_t narrow(std::int64_t n) { return static_cast<std::int32_t>(n); }
+
 // Columns of a product: input rows, and for experts which matrix and row each column has.
 struct Columns {
   std::int64_t max = 0;                 // on the device there may be fewer

@@ -32,7 +32,8 @@ void StepGraphs::forget() {
 }
 
 void StepGraphs::run(const StepShape& shape, const std::function<void()>& stages,
-                     const std::function<std::vector<float>()>& result) {
+                     const std::function<std::vector<float>()>& result,
+                     const std::function<void()>& spoil) {
   if (has_problem_) return stages();
   if (records_.size() >= kMaxRecords) forget();
   const auto [it, is_new] = records_.try_emplace(shape);
@@ -41,11 +42,12 @@ void StepGraphs::run(const StepShape& shape, const std::function<void()>& stages
   else if (it->second)
     replay(it->second);
   else
-    record(it->second, stages, result);
+    record(it->second, stages, result, spoil);
 }
 
 void StepGraphs::record(Graph& graph, const std::function<void()>& stages,
-                        const std::function<std::vector<float>()>& result) {
+                        const std::function<std::vector<float>()>& result,
+                        const std::function<void()>& spoil) {
   stages();
   const std::vector<float> wanted = result();
   try {
@@ -53,6 +55,7 @@ void StepGraphs::record(Graph& graph, const std::function<void()>& stages,
   } catch (const Error& error) {  // a runtime that cannot record; one that is lost says so again
     return stop(error.what());
   }
+  spoil();
   replay(graph);
   if (same_bits(wanted, result())) return;
   forget();

@@ -31,9 +31,10 @@ class StepGraphs {
   StepGraphs& operator=(const StepGraphs&) = delete;
 
   // Replays the step, or launches it with `stages` and, when its shape came before, records it.
-  // `result` brings what the step computed to the host.
+  // `result` brings what the step computed to the host; `spoil` makes it something else where it
+  // is: a record that leaves it alone must not pass for one that computes it.
   void run(const StepShape& shape, const std::function<void()>& stages,
-           const std::function<std::vector<float>()>& result);
+           const std::function<std::vector<float>()>& result, const std::function<void()>& spoil);
   // Memory that recorded launches point at has moved: records are made again.
   void forget();
 
@@ -43,7 +44,8 @@ class StepGraphs {
 
  private:
   void record(Graph& graph, const std::function<void()>& stages,
-              const std::function<std::vector<float>()>& result);
+              const std::function<std::vector<float>()>& result,
+              const std::function<void()>& spoil);
   void replay(Graph graph);
   void stop(const std::string& why);
 

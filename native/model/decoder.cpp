@@ -209,6 +209,8 @@ void Decoder::run(const Section& section, const Batch& batch) {
   Step s{device.spec, batch, device.activations, *device.kv, section.has_head};
   const auto stages = [&] {
     s.layer = section.first_device_layer;
+    s.next =
+        section.begin < section.end ? &layers_[static_cast<std::size_t>(section.begin)] : nullptr;
     if (section.has_embedding)
       be.embed(s, *embedding_);
     else
@@ -216,6 +218,7 @@ void Decoder::run(const Section& section, const Batch& batch) {
     end_stage();
     for (int i = section.begin; i < section.end; ++i, ++s.layer) {
       const LayerWeights& w = layers_[static_cast<std::size_t>(i)];
+      s.next = i + 1 < section.end ? &w + 1 : nullptr;
       be.qkv(s, w);
       end_stage();
       be.attend(s, w);

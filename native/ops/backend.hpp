@@ -122,6 +122,7 @@ struct Step {
   KvCache& kv;
   bool has_head = true;  // false: another device has the head, and this one's result is a.hidden
   int layer = 0;         // of those that the backend has
+  const LayerWeights* next = nullptr;  // the layer after this stage's, if it is this backend's
 };
 
 class Backend {

@@ -53,7 +53,12 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "heads-of-16-with-biases": {"architecture": "qwen2", "weight_format": "Q8_0"},
     "experts": {"architecture": "llama", "weight_format": "Q4_0", "num_experts": 4},
-    "tied-F16": {"architecture": "llama", "weight_format": "F16", "tied_output": True},
+    "tied-F16": {
+        "architecture": "llama",
+        "weight_format": "F16",
+        "tied_output": True,
+        "head_dim": 64,
+    },
     "MXFP4": {"architecture": "qwen2", "weight_format": "MXFP4"},
 }
 TRAINED = [

@@ -77,7 +77,8 @@ class KernelError(Exception):
 
 @functools.cache
 def _structs() -> dict[str, type[ctypes.Structure]]:
-    source = re.sub(r"//.*", "", (KERNELS / "include/args.hpp").read_text())
+    files = ("include/args.hpp", "include/step_args.hpp")
+    source = re.sub(r"//.*", "", "".join((KERNELS / file).read_text() for file in files))
     structs: dict[str, type[ctypes.Structure]] = {}
     for name, body in re.findall(r"struct (\w+) \{(.*?)\n\};", source, re.DOTALL):
         if name == "Q8Scale":
@@ -166,14 +167,19 @@ def ceil_div(a: int, b: int) -> int:
 
 
 def launch(
-    operation: str, wave: int, grid: tuple[int, ...], variant: str = "", **fields: Any
+    operation: str,
+    wave: int,
+    grid: tuple[int, ...],
+    variant: str = "",
+    threads: int = THREADS,
+    **fields: Any,
 ) -> None:
     """Runs rf_<operation>[_<variant>]_w<wave>. Fields left out are null or 0."""
     args = _structs()[operations()[operation][1]]()
     for name, value in fields.items():
         setattr(args, name, value.address if isinstance(value, Memory) else value)
     kernel = "_".join(filter(None, ["rf", operation, variant, f"w{wave}"]))
-    run(kernel, args, grid)
+    run(kernel, args, grid, (threads, 1, 1))
     for name, value in fields.items():
         assert not isinstance(value, Memory) or value.margins_are_untouched(), name
 
