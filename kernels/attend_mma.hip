@@ -298,11 +298,11 @@ RF_DEVICE void attend_mma(const AttendArgs& a) {
 RF_ATTEND_MMA(f16, KvF16, 64)
 RF_ATTEND_MMA(f16, KvF16, 128)
 RF_ATTEND_MMA(bf16, KvBf16, 64)
-#if !defined(__GFX11__)  // whose registers do not hold it
-RF_ATTEND_MMA(bf16, KvBf16, 128)
-#endif
 RF_ATTEND_MMA(q8_0, KvQ8, 64)
+#if !defined(__GFX11__)  // whose registers do not hold them
+RF_ATTEND_MMA(bf16, KvBf16, 128)
 RF_ATTEND_MMA(q8_0, KvQ8, 128)
+#endif
 RF_EXPECT("attend_mma_*", 256, mma)
 
 }  // namespace rocmforge::gpu

@@ -26,10 +26,10 @@ MAX_SHARED_BYTES = 65536
 INSTRUCTIONS = {
     "dot4": re.compile(r"v_dot4c?_i32_i(8|u8)"),
     "load16": re.compile(r"global_load_(b128|dwordx4)"),
-    "mma": re.compile(r"v_(wmma_f32_16x16x16|mfma_f32_16x16x(16_?|8_?))_?bf16"),
+    "mma": re.compile(r"v_(wmma_f32_16x16x16|mfma_f32_16x16x(16|8))_?b?f16"),
 }
 MATRIX_KINDS = ("_MMA", "_GEMM", "_ATTEND_MMA")
-TOO_LARGE = {("attend_mma", "bf16_d128")}  # for gfx11's registers
+TOO_LARGE = {("attend_mma", "bf16_d128"), ("attend_mma", "q8_0_d128")}  # for gfx11's registers
 CACHES = ("f32", "f16", "bf16", "q8_0")
 STEP_COLUMNS = (1, 4)
 
