@@ -95,7 +95,8 @@ class PagedAttention {
     py::gil_scoped_release nogil;
     for (int layer = 0; layer < spec_.num_layers; ++layer) {
       float* rows = out + layer * batch.num_tokens() * spec_.num_heads * spec_.value_dim;
-      attention_.run({kernels_, spec_, kv_, batch, layer, rows, queries, stride, tiles_}, pool_);
+      attention_.run({kernels_, spec_, kv_, batch, layer, rows, queries, stride, nullptr, tiles_},
+                     pool_);
     }
     return y;
   }

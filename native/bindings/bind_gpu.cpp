@@ -264,8 +264,8 @@ void bind_gpu(py::module_& m) {
   m.def("copy_bandwidth", &gpu::copy_bandwidth, py::arg("driver"), py::arg("ordinal"),
         py::arg("bytes"), py::call_guard<py::gil_scoped_release>(),
         "Bytes a second, read and written, of copies within a device's memory.");
-  m.def("attention_problem", &gpu::attention_problem, py::arg("spec"),
-        "Why GPU kernels cannot run layers of this shape, or ''.");
+  m.def("model_problem", &gpu::model_problem, py::arg("spec"),
+        "Why GPU kernels cannot run layers of this model, or ''.");
   m.def("columns_problem", &gpu::columns_problem, py::arg("columns"),
         "Why GPU kernels cannot multiply with a matrix of so many columns, or ''.");
   m.def(

@@ -112,6 +112,7 @@ struct GpuParts {
 
   bool has(const std::string& tensor, bool is_tied) const {
     if (tensor.starts_with("token_embd.")) return embedding || (output && is_tied);
+    if (tensor.starts_with("position_embd.")) return embedding;
     if (!tensor.starts_with("blk.")) return output;
     return layers.at(std::stoul(tensor.substr(4)));
   }
@@ -291,6 +292,28 @@ class NativeDecoder {
 }  // namespace
 
 void bind_model(py::module_& m) {
+  py::enum_<NormKind>(m, "NormKind").value("RMS", NormKind::kRms).value("LAYER", NormKind::kLayer);
+  py::enum_<Activation>(m, "Activation")
+      .value("SILU_GATED", Activation::kSiluGated)
+      .value("GELU_GATED", Activation::kGeluGated)
+      .value("OAI_GATED", Activation::kOaiGated)
+      .value("GELU", Activation::kGelu);
+  py::enum_<QkNorm>(m, "QkNorm")
+      .value("HEAD", QkNorm::kHead)
+      .value("EACH_HEAD", QkNorm::kEachHead)
+      .value("WHOLE", QkNorm::kWhole);
+  py::enum_<RopeUse>(m, "RopeUse")
+      .value("NONE", RopeUse::kNone)
+      .value("MAIN", RopeUse::kMain)
+      .value("LOCAL", RopeUse::kLocal);
+  py::class_<RopeSpec>(m, "RopeSpec", "Which pairs turn, and how far.")
+      .def(py::init([](bool interleaved, std::vector<float> inv_freq, float magnitude) {
+             return RopeSpec{interleaved, std::move(inv_freq), magnitude};
+           }),
+           py::arg("interleaved"), py::arg("inv_freq"), py::arg("magnitude"));
+  py::class_<LayerSpec>(m, "LayerSpec", "What sets a layer apart from others.")
+      .def(py::init([](std::int32_t window, RopeUse rope) { return LayerSpec{window, rope}; }),
+           py::arg("window"), py::arg("rope"));
   py::class_<DecoderSpec>(m, "DecoderSpec", "What the forward pass needs to know of a model.")
       .def(py::init<>())
       .def_readwrite("num_layers", &DecoderSpec::num_layers)
@@ -303,17 +326,24 @@ void bind_model(py::module_& m) {
       .def_readwrite("vocab_size", &DecoderSpec::vocab_size)
       .def_readwrite("num_experts", &DecoderSpec::num_experts)
       .def_readwrite("num_experts_used", &DecoderSpec::num_experts_used)
+      .def_readwrite("shared_ffn_size", &DecoderSpec::shared_ffn_size)
+      .def_readwrite("num_positions", &DecoderSpec::num_positions)
       .def_readwrite("norm_eps", &DecoderSpec::norm_eps)
       .def_readwrite("attention_scale", &DecoderSpec::attention_scale)
-      .def_property(
-          "rope_interleaved", [](const DecoderSpec& s) { return s.rope.interleaved; },
-          [](DecoderSpec& s, bool v) { s.rope.interleaved = v; })
-      .def_property(
-          "rope_inv_freq", [](const DecoderSpec& s) { return s.rope.inv_freq; },
-          [](DecoderSpec& s, std::vector<float> v) { s.rope.inv_freq = std::move(v); })
-      .def_property(
-          "rope_magnitude", [](const DecoderSpec& s) { return s.rope.magnitude; },
-          [](DecoderSpec& s, float v) { s.rope.magnitude = v; });
+      .def_readwrite("attention_cap", &DecoderSpec::attention_cap)
+      .def_readwrite("logit_cap", &DecoderSpec::logit_cap)
+      .def_readwrite("embedding_scale", &DecoderSpec::embedding_scale)
+      .def_readwrite("residual_scale", &DecoderSpec::residual_scale)
+      .def_readwrite("logit_scale", &DecoderSpec::logit_scale)
+      .def_readwrite("norm", &DecoderSpec::norm)
+      .def_readwrite("activation", &DecoderSpec::activation)
+      .def_readwrite("qk_norm", &DecoderSpec::qk_norm)
+      .def_readwrite("expert_weights_sum_to_one", &DecoderSpec::expert_weights_sum_to_one)
+      .def_readwrite("attention_sinks", &DecoderSpec::attention_sinks)
+      .def_readwrite("parallel_residual", &DecoderSpec::parallel_residual)
+      .def_readwrite("rope", &DecoderSpec::rope)
+      .def_readwrite("local_rope", &DecoderSpec::local_rope)
+      .def_readwrite("layers", &DecoderSpec::layers);
 
   py::class_<StepOutput>(m, "StepOutput", "What a step drew, one entry per logit row.")
       .def_readonly("token_ids", &StepOutput::token_ids)

@@ -30,6 +30,38 @@ Floats rms_norm(const Floats& x, const Floats& weight, float eps, const IsaName&
   return y;
 }
 
+Floats layer_norm(const Floats& x, const Floats& weight, const Floats& bias, float eps,
+                  const IsaName& isa) {
+  check(x.ndim() == 1 && x.size() == weight.size() && x.size() == bias.size(), kCode,
+        "x, weight and bias must be vectors of one length");
+  Floats y(x.size());
+  kernels_named(isa).layer_norm(y.mutable_data(), x.data(), weight.data(), bias.data(), x.size(),
+                                eps);
+  return y;
+}
+
+Floats activate(Activation activation, const Floats& x, const IsaName& isa) {
+  const py::ssize_t parts = is_gated(activation) ? 2 : 1;
+  check(x.ndim() == 1 && x.size() % parts == 0, kCode, "x holds gate and up of one length");
+  Floats y(x.size() / parts);
+  kernels_named(isa).activate[static_cast<int>(activation)](y.mutable_data(), x.data(), y.size());
+  return y;
+}
+
+Floats scale(const Floats& x, float factor, const IsaName& isa) {
+  Floats y(x.size());
+  std::copy(x.data(), x.data() + x.size(), y.mutable_data());
+  kernels_named(isa).scale(y.mutable_data(), factor, y.size());
+  return y;
+}
+
+Floats soft_cap(const Floats& x, float cap, const IsaName& isa) {
+  Floats y(x.size());
+  std::copy(x.data(), x.data() + x.size(), y.mutable_data());
+  kernels_named(isa).soft_cap(y.mutable_data(), cap, y.size());
+  return y;
+}
+
 Floats silu_mul(const Floats& gate, const Floats& up, const IsaName& isa) {
   check(gate.ndim() == 1 && gate.size() == up.size(), kCode, "gate and up must have one length");
   Floats y(gate.size());
@@ -68,6 +100,11 @@ Bytes store_kv(const Floats& x, const std::string& kv_dtype, const IsaName& isa)
 void bind_ops(py::module_& m) {
   const auto isa = py::arg("isa") = py::none();
   m.def("rms_norm", &rms_norm, py::arg("x"), py::arg("weight"), py::arg("eps"), isa);
+  m.def("layer_norm", &layer_norm, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("eps"),
+        isa);
+  m.def("activate", &activate, py::arg("activation"), py::arg("x"), isa);
+  m.def("scale", &scale, py::arg("x"), py::arg("factor"), isa);
+  m.def("soft_cap", &soft_cap, py::arg("x"), py::arg("cap"), isa);
   m.def("silu_mul", &silu_mul, py::arg("gate"), py::arg("up"), isa);
   m.def("add", &add, py::arg("y"), py::arg("x"), isa);
   m.def("rope", &rope, py::arg("head"), py::arg("cos"), py::arg("sin"), py::arg("interleaved"),

@@ -170,11 +170,25 @@ inline void scale_by(float* y, float factor, std::int64_t n) {
   for (std::int64_t i = 0; i < n; i += Vec::kWidth) Vec::mul(f, Vec::load(y + i)).store(y + i);
 }
 
-// Turns n scores of one row into weights against the row's maximum so far.
+// scores[0..n) = cap * tanh(score / cap), with tanh(z) = 1 - 2 / (1 + exp(2 z)); n is a whole
+// number of vectors, and what lies beyond the row's scores is replaced by soften().
+inline void cap_scores(float* scores, float cap, std::int64_t n) {
+  const Vec twice = Vec::set(2.0f / cap), one = Vec::set(1.0f), c = Vec::set(cap);
+  for (std::int64_t i = 0; i < n; i += Vec::kWidth) {
+    const Vec e = Vec::exp(Vec::mul(Vec::load(scores + i), twice));
+    const Vec tanh = Vec::fma(Vec::set(-2.0f), Vec::div(one, Vec::add(one, e)), one);
+    Vec::mul(c, tanh).store(scores + i);
+  }
+}
+
+// Turns the scores [begin, n) of one row into weights against the row's maximum so far; those
+// before `begin` become 0.
 inline void soften(const AttendArgs& a, std::int64_t row, float* lanes, float* scores,
-                   std::int64_t n) {
-  std::int64_t padded = n;
-  for (; padded % Vec::kWidth; ++padded) scores[padded] = -INFINITY;
+                   std::int64_t begin, std::int64_t n) {
+  const std::int64_t padded = (n + Vec::kWidth - 1) / Vec::kWidth * Vec::kWidth;
+  if (a.cap != 0.0f) cap_scores(scores, a.cap, padded);
+  for (std::int64_t i = 0; i < begin; ++i) scores[i] = -INFINITY;
+  for (std::int64_t i = n; i < padded; ++i) scores[i] = -INFINITY;
   Vec high = Vec::set(a.maximum[row]);
   // A NaN score is not the maximum; it becomes a NaN weight.
   for (std::int64_t i = 0; i < padded; i += Vec::kWidth)
@@ -200,31 +214,44 @@ inline void soften(const AttendArgs& a, std::int64_t row, float* lanes, float* s
 template <class Type, int R>
 void attend_block(const AttendArgs& a, const Tile& tile, std::int64_t row, float* lanes,
                   float* scores) {
-  std::int64_t seen[R], most = 0, least = kAttendTile;
+  // Of the tile, a row sees [first, seen): some positions or none, [0, 0).
+  std::int64_t first[R], seen[R], most = 0, least = kAttendTile, latest = 0;
   for (int r = 0; r < R; ++r) {
     const std::int64_t end = a.seen[row + r] < a.end ? a.seen[row + r] : a.end;
     std::int64_t n = end - tile.position;
     n = n < 0 ? 0 : n > kAttendTile ? kAttendTile : n;
+    std::int64_t from = a.first ? a.first[row + r] - tile.position : 0;
+    from = from < 0 ? 0 : from;
+    if (from >= n) from = n = 0;
+    first[r] = from;
     seen[r] = n;
     most = n > most ? n : most;
     least = n < least ? n : least;
+    latest = from > latest ? from : latest;
   }
   constexpr std::int64_t kStep = kVectors<R> * Vec::kWidth;
   for (std::int64_t p = 0; p < most; p += kStep)
     multiply_keys<Type, R, kVectors<R>>(scores, a.q + row * a.head_dim, tile, p, a.head_dim);
   for (int r = 0; r < R; ++r)
     if (seen[r] > 0)
-      soften(a, row + r, lanes + (row + r) * kKvLanes, scores + r * kAttendTile, seen[r]);
+      soften(a, row + r, lanes + (row + r) * kKvLanes, scores + r * kAttendTile, first[r], seen[r]);
   const std::int64_t stride = attend_stride(a.value_dim);
   float* values = a.values + row * stride;
-  if (least > 0) add_all_values<Type, R>(values, scores, tile, a.value_dim, 0, least);
-  // Rows of later tokens see a few positions more: a weight of 0 would not shield the others from
-  // an infinite value there.
-  if (most > least)
-    for (int r = 0; r < R; ++r)
-      if (seen[r] > least)
-        add_all_values<Type, 1>(values + r * stride, scores + r * kAttendTile, tile, a.value_dim,
-                                least, seen[r]);
+  // Rows of later tokens see a few positions more, and with a window a few less at its beginning: a
+  // weight of 0 would not shield the others from an infinite value there. What all of them see is
+  // added in between, so that a row's values come in the order of their positions.
+  const auto add_alone = [&](int r, std::int64_t begin, std::int64_t end) {
+    if (begin < end)
+      add_all_values<Type, 1>(values + r * stride, scores + r * kAttendTile, tile, a.value_dim,
+                              begin, end);
+  };
+  if (latest < least) {
+    for (int r = 0; r < R; ++r) add_alone(r, first[r], latest);
+    add_all_values<Type, R>(values, scores, tile, a.value_dim, latest, least);
+    for (int r = 0; r < R; ++r) add_alone(r, least, seen[r]);
+  } else {
+    for (int r = 0; r < R; ++r) add_alone(r, first[r], seen[r]);
+  }
 }
 
 template <class Type>

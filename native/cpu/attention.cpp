@@ -33,16 +33,17 @@ void Attention::fit(const Call& call, int num_threads) {
   group_ = heads_ / kv_heads_;
   head_dim_ = spec.head_dim;
   value_dim_ = spec.value_dim;
-  const bool uses_tiles =
-      call.tiles && tiles.scratch_bytes && fits_attend_tiles(call.kv.block_size(), value_dim_);
+  const bool plain = spec.layer(call.layer).window == 0 && spec.attention_cap == 0.0f;
+  const bool uses_tiles = call.tiles && plain && tiles.scratch_bytes &&
+                          fits_attend_tiles(call.kv.block_size(), value_dim_);
   tile_rows_ = uses_tiles ? tiles.min_rows : INT64_MAX;
   most_rows_ = uses_tiles ? kAttendMaxRows : kMostRows;
   kernel_bytes_ = aligned(attend_scratch_bytes(head_dim_, value_dim_));
   if (uses_tiles)
     kernel_bytes_ = std::max(kernel_bytes_, aligned(tiles.scratch_bytes(head_dim_, value_dim_)));
   state_bytes_ = float_bytes(most_rows_ * attend_stride(value_dim_)) + 2 * float_bytes(most_rows_);
-  scratch_bytes_ = kernel_bytes_ + float_bytes(most_rows_ * head_dim_) + float_bytes(most_rows_) +
-                   2 * state_bytes_;
+  scratch_bytes_ = kernel_bytes_ + float_bytes(most_rows_ * head_dim_) +
+                   2 * float_bytes(most_rows_) + 2 * state_bytes_;
   scratch_.resize(static_cast<std::size_t>(num_threads));
   for (Buffer& buffer : scratch_)
     if (buffer.bytes() < static_cast<std::size_t>(scratch_bytes_))
@@ -51,16 +52,18 @@ void Attention::fit(const Call& call, int num_threads) {
 
 void Attention::run(const Call& call, ThreadPool& pool) {
   fit(call, pool.num_threads());
-  plan(call.batch, pool.num_threads());
+  plan(call, pool.num_threads());
   const auto items = static_cast<std::int64_t>(items_.size()) * kv_heads_;
   if (items < kItemsPerThread * pool.num_threads() && pool.num_threads() > 1 && items > 0 &&
-      items_[0].num_positions > kAttendRange)
+      items_[0].num_positions - items_[0].first_position > kAttendRange)
     run_ranges(call, pool);
   else
     run_items(call, pool);
 }
 
-void Attention::plan(const Batch& batch, int num_threads) {
+void Attention::plan(const Call& call, int num_threads) {
+  const Batch& batch = call.batch;
+  const std::int64_t window = call.spec.layer(call.layer).window;
   items_.clear();
   const std::int64_t all_rows = batch.num_tokens() * heads_;
   std::int64_t rows = ceil_div(all_rows, kItemsPerThread * num_threads);
@@ -71,16 +74,19 @@ void Attention::plan(const Batch& batch, int num_threads) {
     const std::int64_t last = batch.query_start_loc[static_cast<std::size_t>(s) + 1];
     const std::int64_t seq_rows = (last - first) * group_;
     for (std::int64_t row = 0; row < seq_rows; row += rows) {
-      Item item{s, row, std::min(rows, seq_rows - row), 0};
-      for (std::int64_t t = row / group_; t <= (row + item.num_rows - 1) / group_; ++t)
-        item.num_positions =
-            std::max(item.num_positions,
-                     batch.positions[static_cast<std::size_t>(first + t)] + std::int64_t{1});
+      Item item{s, row, std::min(rows, seq_rows - row), INT64_MAX, 0};
+      for (std::int64_t t = row / group_; t <= (row + item.num_rows - 1) / group_; ++t) {
+        const std::int64_t seen = batch.positions[static_cast<std::size_t>(first + t)] + 1;
+        item.num_positions = std::max(item.num_positions, seen);
+        const std::int64_t from = window > 0 ? std::max<std::int64_t>(seen - window, 0) : 0;
+        item.first_position = std::min(item.first_position, from);
+      }
       items_.push_back(item);
     }
   }
   std::sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) {
-    return a.num_rows * a.num_positions > b.num_rows * b.num_positions;
+    return a.num_rows * (a.num_positions - a.first_position) >
+           b.num_rows * (b.num_positions - b.first_position);
   });
 }
 
@@ -95,6 +101,8 @@ void Attention::compute(State state, const Call& call, const Item& item, std::in
   const Batch& b = call.batch;
   auto* q = reinterpret_cast<float*>(scratch + kernel_bytes_);
   auto* seen = reinterpret_cast<std::int32_t*>(q + float_bytes(most_rows_ * head_dim_) / 4);
+  std::int32_t* first = seen + float_bytes(most_rows_) / 4;
+  const std::int32_t window = call.spec.layer(call.layer).window;
   const std::int64_t first_token = b.query_start_loc[static_cast<std::size_t>(item.sequence)];
   for (std::int64_t r = 0; r < item.num_rows; ++r) {
     const std::int64_t token = first_token + (item.first_row + r) / group_;
@@ -103,6 +111,7 @@ void Attention::compute(State state, const Call& call, const Item& item, std::in
     for (std::int64_t d = 0; d < head_dim_; ++d)
       q[r * head_dim_ + d] = from[d] * call.spec.attention_scale;
     seen[r] = b.positions[static_cast<std::size_t>(token)] + 1;
+    first[r] = std::max(seen[r] - window, 0);
   }
   AttendArgs args{};
   args.values = state.values;
@@ -110,14 +119,17 @@ void Attention::compute(State state, const Call& call, const Item& item, std::in
   args.sum = state.sum;
   args.q = q;
   args.seen = seen;
+  args.first = window > 0 ? first : nullptr;
+  args.cap = call.spec.attention_cap;
   args.block_table = b.block_tables.data() + item.sequence * b.max_blocks;
   args.k_base = call.kv.k(call.layer, head);
   args.v_base = call.kv.v(call.layer, head);
   args.chunk_bytes = call.kv.chunk_bytes();
   args.block_size = call.kv.block_size();
   args.rows = item.num_rows;
-  args.begin = range * kAttendRange;
-  args.end = std::min(args.begin + kAttendRange, item.num_positions);
+  const std::int64_t range_begin = range * kAttendRange;
+  args.begin = std::max(range_begin, item.first_position / kAttendTile * kAttendTile);
+  args.end = std::min(range_begin + kAttendRange, item.num_positions);
   args.stored = item.num_positions;
   args.head_dim = head_dim_;
   args.value_dim = value_dim_;
@@ -130,7 +142,13 @@ void Attention::compute(State state, const Call& call, const Item& item, std::in
 void Attention::merge(State into, State from, std::int64_t rows) const {
   const std::int64_t stride = attend_stride(value_dim_);
   for (std::int64_t r = 0; r < rows; ++r) {
-    if (from.sum[r] == 0.0f) continue;  // the row ends before this range
+    if (from.sum[r] == 0.0f) continue;  // the row sees nothing of this range
+    if (into.sum[r] == 0.0f) {          // nor of those before it, which others of the item see
+      into.maximum[r] = from.maximum[r];
+      into.sum[r] = from.sum[r];
+      std::copy_n(from.values + r * stride, value_dim_, into.values + r * stride);
+      continue;
+    }
     const float maximum = std::max(into.maximum[r], from.maximum[r]);
     const float a = std::exp(into.maximum[r] - maximum), b = std::exp(from.maximum[r] - maximum);
     into.maximum[r] = maximum;
@@ -149,7 +167,13 @@ void Attention::finish(const Call& call, State state, const Item& item, std::int
     const std::int64_t query_head = head * group_ + (item.first_row + r) % group_;
     float* y = call.y + (token * heads_ + query_head) * value_dim_;
     const float* x = state.values + r * attend_stride(value_dim_);
-    const float scale = 1.0f / state.sum[r];
+    float scale = 1.0f / state.sum[r];
+    if (call.sinks) {
+      const float sink = call.sinks[query_head];
+      const float maximum = std::max(state.maximum[r], sink);
+      const float shrink = std::exp(state.maximum[r] - maximum);
+      scale = shrink / (state.sum[r] * shrink + std::exp(sink - maximum));
+    }
     for (std::int64_t i = 0; i < value_dim_; ++i) y[i] = x[i] * scale;
   }
 }
@@ -164,8 +188,8 @@ void Attention::run_items(const Call& call, ThreadPool& pool) {
     for (std::int64_t i = begin; i < end; ++i) {
       const Item& item = items_[static_cast<std::size_t>(i % items)];
       const std::int64_t head = i / items;
-      compute(total, call, item, head, 0, scratch);
-      for (std::int64_t r = 1; r * kAttendRange < item.num_positions; ++r) {
+      compute(total, call, item, head, item.first_range(), scratch);
+      for (std::int64_t r = item.first_range() + 1; r * kAttendRange < item.num_positions; ++r) {
         compute(range, call, item, head, r, scratch);
         merge(total, range, item.num_rows);
         pool.note_progress();
@@ -193,15 +217,15 @@ void Attention::run_ranges(const Call& call, ThreadPool& pool) {
           const std::int64_t r = i % most, head = i / most % kv_heads_;
           const std::int64_t index = i / most / kv_heads_;
           const Item& item = items_[static_cast<std::size_t>(index)];
-          if (r * kAttendRange < item.num_positions)
+          if (r >= item.first_range() && r * kAttendRange < item.num_positions)
             compute(state(index, head, r), call, item, head, r, scratch);
         }
       });
   pool.parallel_for(items * kv_heads_, 1, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
       const Item& item = items_[static_cast<std::size_t>(i / kv_heads_)];
-      const State total = state(i / kv_heads_, i % kv_heads_, 0);
-      for (std::int64_t r = 1; r * kAttendRange < item.num_positions; ++r)
+      const State total = state(i / kv_heads_, i % kv_heads_, item.first_range());
+      for (std::int64_t r = item.first_range() + 1; r * kAttendRange < item.num_positions; ++r)
         merge(total, state(i / kv_heads_, i % kv_heads_, r), item.num_rows);
       finish(call, total, item, i % kv_heads_);
     }

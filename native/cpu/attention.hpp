@@ -24,6 +24,7 @@ class Attention {
     float* y;               // [T, heads, value_dim]
     const float* q;         // [T, heads, head_dim]
     std::int64_t q_stride;  // floats from one token's to the next's
+    const float* sinks;     // [heads] null: the architecture has none
     bool tiles;             // whether many rows may go through kernels.attend_tiles
   };
   void run(const Call& call, ThreadPool& pool);
@@ -32,14 +33,16 @@ class Attention {
   // Neighbouring query rows of a sequence. Row i is query head i % group of token i / group.
   struct Item {
     std::int64_t sequence, first_row, num_rows;
-    std::int64_t num_positions;  // that the item sees
+    std::int64_t first_position, num_positions;  // the item sees [first_position, num_positions)
+
+    std::int64_t first_range() const { return first_position / kAttendRange; }
   };
   // The sums of a range, or of several.
   struct State {
     float *values, *maximum, *sum;  // as in AttendArgs
   };
   void fit(const Call& call, int num_threads);
-  void plan(const Batch& batch, int num_threads);
+  void plan(const Call& call, int num_threads);
   void compute(State state, const Call& call, const Item& item, std::int64_t head,
                std::int64_t range, std::byte* scratch) const;
   void merge(State into, State from, std::int64_t rows) const;
@@ -53,7 +56,7 @@ class Attention {
   std::int64_t most_rows_ = 0;   // of an item
   std::int64_t tile_rows_ = 0;   // items of so many go through tiles
   std::vector<Item> items_;      // of the step, longest first
-  std::vector<Buffer> scratch_;  // per thread: the kernel's, queries, `seen`, two states
+  std::vector<Buffer> scratch_;  // per thread: the kernel's, queries, `seen`, `first`, two states
   Buffer ranges_;                // states of ranges that different threads compute
 };
 

@@ -53,25 +53,28 @@ KvCachePtr CpuBackend::create_kv_cache(const DecoderSpec& spec, KvType type,
   return std::make_unique<CpuKvCache>(spec, type, num_blocks, block_size);
 }
 
-void CpuBackend::begin_step(Step& s) {
-  const Batch& b = s.batch;
-  const RopeSpec& rope = s.spec.rope;
+void CpuBackend::Angles::compute(const RopeSpec& rope, const Batch& batch, ThreadPool& pool) {
   const std::size_t half = rope.inv_freq.size();
-  const auto tokens = static_cast<std::size_t>(b.num_tokens());
-
-  cos_.resize(tokens * half);
-  sin_.resize(tokens * half);
-  pool_.parallel_for(b.num_tokens(), 16, [&](std::int64_t begin, std::int64_t end, int) {
+  const auto tokens = static_cast<std::size_t>(batch.num_tokens());
+  cos.resize(tokens * half);
+  sin.resize(tokens * half);
+  pool.parallel_for(batch.num_tokens(), 16, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t t = begin; t < end; ++t) {
       for (std::size_t i = 0; i < half; ++i) {
         // In double: a float product is off by a radian at position 2^24.
-        const double angle = double{rope.inv_freq[i]} * b.positions[static_cast<std::size_t>(t)];
+        const double angle =
+            double{rope.inv_freq[i]} * batch.positions[static_cast<std::size_t>(t)];
         const std::size_t at = static_cast<std::size_t>(t) * half + i;
-        cos_[at] = static_cast<float>(std::cos(angle)) * rope.magnitude;
-        sin_[at] = static_cast<float>(std::sin(angle)) * rope.magnitude;
+        cos[at] = static_cast<float>(std::cos(angle)) * rope.magnitude;
+        sin[at] = static_cast<float>(std::sin(angle)) * rope.magnitude;
       }
     }
   });
+}
+
+void CpuBackend::begin_step(Step& s) {
+  main_angles_.compute(s.spec.rope, s.batch, pool_);
+  if (!s.spec.local_rope.inv_freq.empty()) local_angles_.compute(s.spec.local_rope, s.batch, pool_);
 }
 
 void CpuBackend::embed(Step& s, const LinearWeights& table) {
@@ -163,12 +166,15 @@ void CpuBackend::add_bias(float* y, const Storage& bias, std::int64_t rows, std:
 }
 
 void CpuBackend::rope(Step& s, float* x, std::int64_t row_stride, std::int64_t heads) {
-  const auto half = static_cast<std::int64_t>(s.spec.rope.inv_freq.size());
+  const RopeSpec& spec = s.spec.rope_of(s.layer);
+  const Angles& angles =
+      s.spec.layer(s.layer).rope == RopeUse::kLocal ? local_angles_ : main_angles_;
+  const auto half = static_cast<std::int64_t>(spec.inv_freq.size());
   pool_.parallel_for(s.batch.num_tokens(), 4, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t t = begin; t < end; ++t)
       for (std::int64_t h = 0; h < heads; ++h)
-        k_.rope(x + t * row_stride + h * s.spec.head_dim, cos_.data() + t * half,
-                sin_.data() + t * half, 2 * half, s.spec.rope.interleaved);
+        k_.rope(x + t * row_stride + h * s.spec.head_dim, angles.cos.data() + t * half,
+                angles.sin.data() + t * half, 2 * half, spec.interleaved);
   });
 }
 
@@ -187,8 +193,10 @@ void CpuBackend::store_kv(Step& s, const float* k, const float* v, std::int64_t 
 
 void CpuBackend::attention(Step& s, const float* q, std::int64_t row_stride) {
   const auto& kv = static_cast<const CpuKvCache&>(s.kv);
-  attention_.run({k_, s.spec, kv, s.batch, s.layer, s.a.attended->floats(), q, row_stride, tiles_},
-                 pool_);
+  const float* sinks = s.sinks ? s.sinks->floats() : nullptr;
+  attention_.run(
+      {k_, s.spec, kv, s.batch, s.layer, s.a.attended->floats(), q, row_stride, sinks, tiles_},
+      pool_);
 }
 
 void CpuBackend::silu_mul(float* y, const float* x, std::int64_t rows, std::int64_t n) {
@@ -233,7 +241,7 @@ void CpuBackend::route(Routing& routing, const float* logits, std::int64_t rows,
       return x != y ? x > y : a < b;
     };
     std::partial_sort(order.begin(), order.begin() + used, order.end(), better);
-    // Renormalising the softmax over the chosen ones cancels its denominator.
+    // Shares among the chosen ones: the softmax over all of them cancels but for its denominator.
     float sum = 0.0f;
     float* weight = routing.weight.data() + t * used;
     for (std::int64_t j = 0; j < used; ++j) {
@@ -243,7 +251,11 @@ void CpuBackend::route(Routing& routing, const float* logits, std::int64_t rows,
       sum += weight[j];
       ++routing.expert_begin[static_cast<std::size_t>(e) + 1];
     }
-    for (std::int64_t j = 0; j < used; ++j) weight[j] /= sum;
+    if (!routing.sums_to_one) {
+      sum = 0.0f;
+      for (std::int64_t e = 0; e < experts; ++e) sum += std::exp(row[e] - row[order[0]]);
+    }
+    for (std::int64_t j = 0; j < used; ++j) weight[j] *= routing.scale / sum;
   }
   for (std::int64_t e = 0; e < experts; ++e)
     routing.expert_begin[static_cast<std::size_t>(e) + 1] +=
@@ -268,6 +280,77 @@ void CpuBackend::combine(float* y, const float* x, const Routing& routing, std::
         const float* from = x + routing.token_slot[at] * n;
         for (std::int64_t i = 0; i < n; ++i) y[t * n + i] += weight * from[i];
       }
+    }
+  });
+}
+
+void CpuBackend::layer_norm(float* y, const float* x, const Storage& weights, std::int64_t rows,
+                            std::int64_t n, float eps) {
+  const float* weight = weights.floats();
+  pool_.parallel_for(rows, 8, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t r = begin; r < end; ++r)
+      k_.layer_norm(y + r * n, x + r * n, weight, weight + n, n, eps);
+  });
+}
+
+void CpuBackend::layer_norm_heads(float* x, std::int64_t rows, std::int64_t row_stride,
+                                  std::int64_t heads, std::int64_t head_dim, const Storage& weights,
+                                  float eps) {
+  const float* weight = weights.floats();
+  pool_.parallel_for(rows, 4, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      for (std::int64_t h = 0; h < heads; ++h) {
+        float* head = x + r * row_stride + h * head_dim;
+        const float* w = weight + h * head_dim;
+        k_.layer_norm(head, head, w, w + heads * head_dim, head_dim, eps);
+      }
+    }
+  });
+}
+
+void CpuBackend::activate(Activation activation, float* y, const float* x, std::int64_t rows,
+                          std::int64_t n) {
+  const ActivateFn f = k_.activate[static_cast<int>(activation)];
+  const std::int64_t width = is_gated(activation) ? 2 * n : n;
+  pool_.parallel_for(rows, 4, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t r = begin; r < end; ++r) f(y + r * n, x + r * width, n);
+  });
+}
+
+void CpuBackend::scale(float* x, float factor, std::int64_t rows, std::int64_t n) {
+  pool_.parallel_for(rows, 4, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t r = begin; r < end; ++r) k_.scale(x + r * n, factor, n);
+  });
+}
+
+void CpuBackend::soft_cap(float* x, float cap, std::int64_t rows, std::int64_t n) {
+  pool_.parallel_for(rows, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t r = begin; r < end; ++r) k_.soft_cap(x + r * n, cap, n);
+  });
+}
+
+void CpuBackend::gate_rows(float* x, const float* gate, std::int64_t rows, std::int64_t n) {
+  pool_.parallel_for(rows, 8, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t r = begin; r < end; ++r)
+      k_.scale(x + r * n, 1.0f / (1.0f + std::exp(-gate[r])), n);
+  });
+}
+
+void CpuBackend::add_positions(Step& s, float* x, const Storage& table, std::int64_t n) {
+  pool_.parallel_for(s.batch.num_tokens(), 8, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t t = begin; t < end; ++t)
+      k_.add(x + t * n, table.floats() + s.batch.positions[static_cast<std::size_t>(t)] * n, n);
+  });
+}
+
+void CpuBackend::add_expert_bias(float* y, const Storage& bias, const Routing& routing,
+                                 std::int64_t n) {
+  const auto experts = static_cast<std::int64_t>(routing.expert_begin.size()) - 1;
+  pool_.parallel_for(experts, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t e = begin; e < end; ++e) {
+      const std::int64_t last = routing.expert_begin[static_cast<std::size_t>(e) + 1];
+      for (std::int64_t i = routing.expert_begin[static_cast<std::size_t>(e)]; i < last; ++i)
+        k_.add(y + i * n, bias.floats() + e * n, n);
     }
   });
 }

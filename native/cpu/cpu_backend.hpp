@@ -65,13 +65,31 @@ class CpuBackend final : public Backend {
              std::int64_t used) override;
   void combine(float* y, const float* x, const Routing& routing, std::int64_t rows,
                std::int64_t n) override;
+  void layer_norm(float* y, const float* x, const Storage& weights, std::int64_t rows,
+                  std::int64_t n, float eps) override;
+  void layer_norm_heads(float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t heads,
+                        std::int64_t head_dim, const Storage& weights, float eps) override;
+  void activate(Activation activation, float* y, const float* x, std::int64_t rows,
+                std::int64_t n) override;
+  void scale(float* x, float factor, std::int64_t rows, std::int64_t n) override;
+  void soft_cap(float* x, float cap, std::int64_t rows, std::int64_t n) override;
+  void gate_rows(float* x, const float* gate, std::int64_t rows, std::int64_t n) override;
+  void add_positions(Step& s, float* x, const Storage& table, std::int64_t n) override;
+  void add_expert_bias(float* y, const Storage& bias, const Routing& routing,
+                       std::int64_t n) override;
 
  private:
+  // cos and sin of a rotation, [T, rotary / 2].
+  struct Angles {
+    std::vector<float> cos, sin;
+    void compute(const RopeSpec& rope, const Batch& batch, ThreadPool& pool);
+  };
+
   Kernels k_;
   ThreadPool pool_;
   bool tiles_;  // whether attention may round to bfloat16
   CpuLinear linear_;
-  std::vector<float> cos_, sin_;  // [T, rotary / 2]
+  Angles main_angles_, local_angles_;  // of DecoderSpec::rope and local_rope
   Attention attention_;
 };
 

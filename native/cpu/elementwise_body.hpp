@@ -43,6 +43,121 @@ inline void silu_mul_body(float* y, const float* gate, const float* up, std::int
   for (; i < n; ++i) y[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
 }
 
+// Ba, Kiros & Hinton, "Layer Normalization", arXiv:1607.06450. The variance is summed after the
+// mean is known, so that no digits cancel.
+inline void layer_norm_body(float* y, const float* x, const float* weight, const float* bias,
+                            std::int64_t n, float eps) {
+  Vec total = Vec::zero();
+  std::int64_t i = 0;
+  for (; i + Vec::kWidth <= n; i += Vec::kWidth) total = Vec::add(total, Vec::load(x + i));
+  float sum = total.sum();
+  for (; i < n; ++i) sum += x[i];
+  const float mean = sum / static_cast<float>(n);
+
+  const Vec shift = Vec::set(-mean);
+  Vec squares = Vec::zero();
+  for (i = 0; i + Vec::kWidth <= n; i += Vec::kWidth) {
+    const Vec v = Vec::add(Vec::load(x + i), shift);
+    squares = Vec::fma(v, v, squares);
+  }
+  sum = squares.sum();
+  for (; i < n; ++i) sum += (x[i] - mean) * (x[i] - mean);
+  const float scale = 1.0f / sqrtf(sum / static_cast<float>(n) + eps);
+
+  const Vec s = Vec::set(scale);
+  for (i = 0; i + Vec::kWidth <= n; i += Vec::kWidth) {
+    const Vec v = Vec::mul(Vec::add(Vec::load(x + i), shift), s);
+    Vec::fma(v, Vec::load(weight + i), Vec::load(bias + i)).store(y + i);
+  }
+  for (; i < n; ++i) y[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+}
+
+inline void silu_gated_body(float* y, const float* x, std::int64_t n) {
+  silu_mul_body(y, x, x + n, n);
+}
+
+// f over vectors; what is left goes through a vector whose other lanes are not used, so that all
+// elements of a row are computed alike.
+template <class F>
+inline void for_vectors(std::int64_t n, F f) {
+  std::int64_t i = 0;
+  for (; i + Vec::kWidth <= n; i += Vec::kWidth) f(i, Vec::kWidth);
+  if (i < n) f(i, n - i);
+}
+
+inline Vec load_some(const float* x, std::int64_t count) {
+  if (count == Vec::kWidth) return Vec::load(x);
+  float lanes[Vec::kWidth] = {};
+  for (std::int64_t i = 0; i < count; ++i) lanes[i] = x[i];
+  return Vec::load(lanes);
+}
+
+inline void store_some(float* y, Vec v, std::int64_t count) {
+  if (count == Vec::kWidth) return v.store(y);
+  float lanes[Vec::kWidth];
+  v.store(lanes);
+  for (std::int64_t i = 0; i < count; ++i) y[i] = lanes[i];
+}
+
+// 1 / (1 + exp(-x))
+inline Vec sigmoid(Vec x) {
+  const Vec one = Vec::set(1.0f);
+  return Vec::div(one, Vec::add(one, Vec::exp(Vec::mul(x, Vec::set(-1.0f)))));
+}
+
+// Hendrycks & Gimpel, "Gaussian Error Linear Units", arXiv:1606.08415, by their tanh:
+// x / 2 (1 + tanh u) = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3).
+inline Vec gelu(Vec x) {
+  const Vec cubic = Vec::fma(Vec::mul(x, x), Vec::set(0.044715f), Vec::set(1.0f));
+  const Vec u = Vec::mul(Vec::mul(x, cubic), Vec::set(2.0f * 0.79788456f));
+  return Vec::mul(x, sigmoid(u));
+}
+
+inline void gelu_body(float* y, const float* x, std::int64_t n) {
+  for_vectors(n, [=](std::int64_t i, std::int64_t count) {
+    store_some(y + i, gelu(load_some(x + i, count)), count);
+  });
+}
+
+inline void gelu_gated_body(float* y, const float* x, std::int64_t n) {
+  for_vectors(n, [=](std::int64_t i, std::int64_t count) {
+    const Vec up = load_some(x + n + i, count);
+    store_some(y + i, Vec::mul(gelu(load_some(x + i, count)), up), count);
+  });
+}
+
+// Of gpt-oss (openai/gpt-oss, torch/model.py: swiglu with alpha 1.702 and limit 7).
+inline void oai_gated_body(float* y, const float* x, std::int64_t n) {
+  const Vec limit = Vec::set(7.0f), one = Vec::set(1.0f), minus = Vec::set(-1.0f);
+  const auto at_most = [=](Vec v) {  // -max(-v, -limit): a NaN stays
+    const Vec turned = Vec::mul(v, minus);
+    return Vec::mul(Vec::max(Vec::set(-7.0f), turned), minus);
+  };
+  for_vectors(n, [=](std::int64_t i, std::int64_t count) {
+    const Vec gate = at_most(load_some(x + i, count));
+    const Vec up = Vec::max(Vec::mul(limit, minus), at_most(load_some(x + n + i, count)));
+    const Vec act = Vec::mul(gate, sigmoid(Vec::mul(gate, Vec::set(1.702f))));
+    store_some(y + i, Vec::mul(act, Vec::add(up, one)), count);
+  });
+}
+
+inline void scale_body(float* x, float factor, std::int64_t n) {
+  const Vec f = Vec::set(factor);
+  for_vectors(n, [=](std::int64_t i, std::int64_t count) {
+    store_some(x + i, Vec::mul(load_some(x + i, count), f), count);
+  });
+}
+
+// tanh(z) = 1 - 2 / (1 + exp(2 z))
+inline void soft_cap_body(float* x, float cap, std::int64_t n) {
+  const Vec twice = Vec::set(2.0f / cap), one = Vec::set(1.0f), c = Vec::set(cap);
+  for_vectors(n, [=](std::int64_t i, std::int64_t count) {
+    const Vec e = Vec::exp(Vec::mul(load_some(x + i, count), twice));
+    const Vec tanh = Vec::fma(Vec::set(-2.0f), Vec::div(one, Vec::add(one, e)), one);
+    store_some(x + i, Vec::mul(c, tanh), count);
+  });
+}
+
 inline void add_body(float* y, const float* x, std::int64_t n) {
   std::int64_t i = 0;
   for (; i + Vec::kWidth <= n; i += Vec::kWidth)
@@ -98,6 +213,24 @@ inline void store_q8_0_body(void* y, const float* x, std::int64_t n) {
       block[2 + i] = static_cast<std::uint8_t>(static_cast<std::int32_t>((q + kRound) - kRound));
     }
   }
+}
+
+// Everything here but the float16 rows of a cache, for which units have instructions.
+inline void install_bodies(Kernels& k) {
+  k.rms_norm = rms_norm_body;
+  k.layer_norm = layer_norm_body;
+  k.silu_mul = silu_mul_body;
+  k.activate[static_cast<int>(Activation::kSiluGated)] = silu_gated_body;
+  k.activate[static_cast<int>(Activation::kGeluGated)] = gelu_gated_body;
+  k.activate[static_cast<int>(Activation::kOaiGated)] = oai_gated_body;
+  k.activate[static_cast<int>(Activation::kGelu)] = gelu_body;
+  k.scale = scale_body;
+  k.soft_cap = soft_cap_body;
+  k.add = add_body;
+  k.rope = rope_body;
+  k.store_kv[static_cast<int>(KvType::kBf16)] = store_bf16_body;
+  k.store_kv[static_cast<int>(KvType::kQ8_0)] = store_q8_0_body;
+  k.store_kv[static_cast<int>(KvType::kF32)] = store_f32_body;
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cpu/sample.hpp"
+#include "model/activation.hpp"
 #include "model/kv_type.hpp"
 #include "quant/activations.hpp"
 #include "quant/formats.hpp"
@@ -136,8 +137,22 @@ using QuantizeFn = void (*)(quant::BlockQ8x32* y, std::int64_t y_stride, const f
 using RmsNormFn = void (*)(float* y, const float* x, const float* weight, std::int64_t n,
                            float eps);
 
+// y = (x - mean) / sqrt(variance + eps) * weight + bias, for one token; y may alias x.
+using LayerNormFn = void (*)(float* y, const float* x, const float* weight, const float* bias,
+                             std::int64_t n, float eps);
+
 // y[i] = silu(gate[i]) * up[i]; y may alias gate.
 using SiluMulFn = void (*)(float* y, const float* gate, const float* up, std::int64_t n);
+
+// One token's inner values, y[0..n); x is [gate, up] of n each where the activation is gated, else
+// n values.
+using ActivateFn = void (*)(float* y, const float* x, std::int64_t n);
+
+// x[i] *= factor
+using ScaleFn = void (*)(float* x, float factor, std::int64_t n);
+
+// x[i] = cap * tanh(x[i] / cap), to cap * 2^-22; NaN stays NaN.
+using SoftCapFn = void (*)(float* x, float cap, std::int64_t n);
 
 // y[i] += x[i]
 using AddFn = void (*)(float* y, const float* x, std::int64_t n);
@@ -170,7 +185,8 @@ struct AttendArgs {
   float* maximum;                   // [rows] of the scores
   float* sum;                       // [rows] of the weights exp(score - maximum); 0: saw nothing
   const float* q;                   // [rows, head_dim], times the attention's scale
-  const std::int32_t* seen;         // [rows] a row sees the positions [0, seen)
+  const std::int32_t* seen;         // [rows] a row sees the positions [first, seen)
+  const std::int32_t* first;        // [rows] null: 0
   const std::int32_t* block_table;  // block ids of the sequence
   const void* k_base;               // block 0 of this layer and KV head
   const void* v_base;
@@ -181,6 +197,7 @@ struct AttendArgs {
   std::int64_t stored;      // positions in the cache: what may be prefetched beyond `end`
   std::int64_t head_dim;
   std::int64_t value_dim;
+  float cap;      // scores become cap * tanh(score / cap); 0: they stay
   void* scratch;  // attend_scratch_bytes(head_dim, value_dim) of them, 64-byte aligned
 };
 constexpr std::int64_t kAttendMaxRows = 128;
@@ -211,7 +228,8 @@ struct AttendTileFns {
   std::int64_t (*scratch_bytes)(std::int64_t head_dim, std::int64_t value_dim);
   AttendFn attend[kNumKvTypes];
 };
-// What the tiles can read; the rest is left to Kernels::attend.
+// What the tiles can read; the rest, and rows with a first position or a cap, is left to
+// Kernels::attend.
 constexpr bool fits_attend_tiles(std::int64_t block_size, std::int64_t value_dim) {
   return keys_are_interleaved(block_size) && value_dim % kKvLanes == 0;
 }
@@ -225,7 +243,11 @@ struct Kernels {
   DequantizeFn dequantize[quant::kNumFormats];
   QuantizeFn quantize;
   RmsNormFn rms_norm;
+  LayerNormFn layer_norm;
   SiluMulFn silu_mul;
+  ActivateFn activate[kNumActivations];
+  ScaleFn scale;
+  SoftCapFn soft_cap;
   AddFn add;
   RopeFn rope;
   StoreKvFn store_kv[kNumKvTypes];

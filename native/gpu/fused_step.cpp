@@ -63,8 +63,8 @@ bool FusedStep::covers(const DecoderSpec& spec) {
   const bool has_dim =
       std::find(std::begin(kStepDims), std::end(kStepDims), spec.head_dim) != std::end(kStepDims);
   return has_dim && spec.value_dim == spec.head_dim && spec.num_experts == 0 &&
-         spec.hidden_size % 32 == 0 && spec.hidden_size <= kMaxStepWidth &&
-         spec.ffn_size % 32 == 0 && rotated % 4 == 0 &&
+         spec.qk_norm == QkNorm::kHead && !spec.parallel_residual && spec.hidden_size % 32 == 0 &&
+         spec.hidden_size <= kMaxStepWidth && spec.ffn_size % 32 == 0 && rotated % 4 == 0 &&
          (spec.rope.interleaved || rotated == 0 || 2 * rotated == spec.head_dim);
 }
 
@@ -86,7 +86,8 @@ bool FusedStep::covers(const LinearWeights& w) const {
 }
 
 bool FusedStep::covers(const LayerWeights& w) const {
-  if (w.router || w.gate_up_bias) return false;
+  if (w.router || w.gate_up_bias || w.attn_post_norm || w.ffn_post_norm) return false;
+  if (!w.attn_norm || !w.ffn_norm) return false;
   for (const LinearPtr* each : {&w.qkv, &w.attn_output, &w.gate_up, &w.down})
     if (!covers(**each)) return false;
   return gpu_weights(*w.gate_up).parts().size() == 1;
@@ -175,7 +176,8 @@ void FusedStep::attend(const Step& s, const LayerWeights& w, const StepParameter
   args.layout = kv.layout();
   args.heads = spec_.num_heads;
   args.kv_heads = spec_.num_kv_heads;
-  args.half = narrow(static_cast<std::int64_t>(spec_.rope.inv_freq.size()));
+  const bool rotates = spec_.layer(s.layer).rope != RopeUse::kNone;
+  args.half = rotates ? narrow(static_cast<std::int64_t>(spec_.rope.inv_freq.size())) : 0;
   args.interleaved = spec_.rope.interleaved;
   args.block_size = narrow(kv.block_size());
   args.splits = narrow(splits(s.batch));

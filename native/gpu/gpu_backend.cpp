@@ -87,7 +87,7 @@ LinearPtr GpuBackend::prepare(std::span<const Tensor> parts, WeightUse use) {
 KvCachePtr GpuBackend::create_kv_cache(const DecoderSpec& spec, KvType type,
                                        std::int64_t num_blocks, std::int64_t block_size) {
   device_.make_current();
-  if (const std::string problem = attention_problem(spec); !problem.empty())
+  if (const std::string problem = model_problem(spec); !problem.empty())
     throw Error(ErrorCode::kUnsupported, problem);
   check_columns(spec);
   auto cache = std::make_unique<GpuKvCache>(cache_, spec, type, num_blocks, block_size);

@@ -6,8 +6,39 @@
 #include "include/args.hpp"
 
 namespace rocmforge::gpu {
+namespace {
 
-std::string attention_problem(const DecoderSpec& spec) {
+// Null if there is none.
+const char* missing_part(const DecoderSpec& s) {
+  const bool scaled =
+      s.embedding_scale != 1.0f || s.residual_scale != 1.0f || s.logit_scale != 1.0f;
+  const bool windows = std::any_of(s.layers.begin(), s.layers.end(),
+                                   [](const LayerSpec& layer) { return layer.window > 0; });
+  const struct {
+    bool needed;
+    const char* what;
+  } parts[] = {
+      {s.norm != NormKind::kRms || s.qk_norm == QkNorm::kEachHead, "layer norms"},
+      {s.activation != Activation::kSiluGated, "another activation than SiLU"},
+      {scaled, "scaled embeddings, sums or logits"},
+      {s.attention_cap != 0.0f || s.logit_cap != 0.0f, "capped scores"},
+      {windows, "sliding windows"},
+      {s.attention_sinks, "attention sinks"},
+      {!s.local_rope.inv_freq.empty(), "two kinds of rotation"},
+      {s.num_positions > 0, "position embeddings"},
+      {s.num_experts > 0 && !s.expert_weights_sum_to_one, "shares among all experts"},
+      {s.shared_ffn_size > 0, "a shared expert"},
+  };
+  for (const auto& [needed, what] : parts)
+    if (needed) return what;
+  return nullptr;
+}
+
+}  // namespace
+
+std::string model_problem(const DecoderSpec& spec) {
+  if (const char* part = missing_part(spec))
+    return std::string("this model has ") + part + ", for which there is no GPU kernel";
   const std::int32_t widest = std::max(spec.head_dim, spec.value_dim);
   if (widest > std::end(kAttendDims)[-1])
     return "GPU kernels take heads of at most " + std::to_string(std::end(kAttendDims)[-1]) +

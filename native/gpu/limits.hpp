@@ -9,8 +9,8 @@
 
 namespace rocmforge::gpu {
 
-// Why no kernel takes attention of this shape; empty if one does.
-std::string attention_problem(const DecoderSpec& spec);
+// The first part or size of the model that no kernel takes; empty if kernels take all its layers.
+std::string model_problem(const DecoderSpec& spec);
 // Why no kernel takes matrices of so many columns; empty if they do.
 std::string columns_problem(std::int64_t columns);
 

@@ -1,4 +1,4 @@
-// The forward pass, once, for every device and every Llama-like architecture. What varies between
+// The forward pass, once, for every device and every architecture. What varies between
 // architectures is data in DecoderSpec; a null weight means the architecture lacks that step.
 #include "model/decoder.hpp"
 
@@ -19,11 +19,21 @@ void check_spec(const DecoderSpec& s) {
             s.head_dim > 0 && s.value_dim > 0 && s.ffn_size > 0 && s.vocab_size > 0,
         kCode, "every size of a decoder must be positive");
   check(s.num_heads % s.num_kv_heads == 0, kCode, "num_heads must be a multiple of num_kv_heads");
-  check(2 * s.rope.inv_freq.size() <= static_cast<std::size_t>(s.head_dim), kCode,
-        "the rotary dimension is at most head_dim");
+  for (const RopeSpec* rope : {&s.rope, &s.local_rope})
+    check(2 * rope->inv_freq.size() <= static_cast<std::size_t>(s.head_dim), kCode,
+          "the rotary dimension is at most head_dim");
   check(s.num_experts >= 0 && s.num_experts_used <= s.num_experts &&
             (s.num_experts == 0 || s.num_experts_used > 0),
         kCode, "num_experts_used must be between 1 and num_experts");
+  check(s.num_experts == 0 || is_gated(s.activation), kCode, "experts need a gated activation");
+  check(s.num_experts == 0 || !s.parallel_residual, kCode, "experts go with no parallel residual");
+  check(s.qk_norm != QkNorm::kEachHead || s.norm == NormKind::kLayer, kCode,
+        "weights for each head are those of layer norms");
+  check(s.layers.empty() || s.layers.size() == static_cast<std::size_t>(s.num_layers), kCode,
+        "layers has to be empty or to describe every layer");
+  for (const LayerSpec& layer : s.layers)
+    check(layer.window >= 0, kCode, "a window is a number of positions");
+  check(s.shared_ffn_size >= 0 && s.num_positions >= 0, kCode, "sizes must not be negative");
 }
 
 [[noreturn]] void reject(const char* what, std::int64_t value, std::int64_t limit) {
@@ -37,6 +47,23 @@ void check_all(const char* what, std::span<const std::int32_t> values, std::int6
     if (v < 0 || v >= limit) reject(what, v, limit);
 }
 
+struct LayerBytes {
+  std::int64_t all = 0, of_a_token = 0;  // of a token: without the experts it does not go to
+};
+
+LayerBytes bytes_of(const LayerWeights& w, const DecoderSpec& spec) {
+  LayerBytes bytes;
+  for (const LinearPtr* part :
+       {&w.qkv, &w.attn_output, &w.router, &w.shared_gate_up, &w.shared_down, &w.shared_router})
+    if (*part) bytes.all += (*part)->bytes();
+  bytes.of_a_token = bytes.all;
+  const std::int64_t feed_forward = w.gate_up->bytes() + w.down->bytes();
+  bytes.all += feed_forward;
+  bytes.of_a_token +=
+      w.router ? feed_forward / spec.num_experts * spec.num_experts_used : feed_forward;
+  return bytes;
+}
+
 }  // namespace
 
 Decoder::Decoder(std::vector<std::unique_ptr<Backend>> backends, const DecoderPlacement& placement,
@@ -46,9 +73,12 @@ Decoder::Decoder(std::vector<std::unique_ptr<Backend>> backends, const DecoderPl
   check_spec(spec_);
   check(limits_.max_num_tokens > 0 && limits_.max_model_len > 0, ErrorCode::kInvalidArgument,
         "max_num_tokens and max_model_len must be positive");
+  check(spec_.num_positions == 0 || limits_.max_model_len <= spec_.num_positions,
+        ErrorCode::kInvalidArgument, "max_model_len is above the number of position embeddings");
   for (std::unique_ptr<Backend>& backend : backends) {
     devices_.push_back({std::move(backend), spec_, nullptr, {}});
     devices_.back().spec.num_layers = 0;
+    devices_.back().spec.layers.clear();
   }
   place(placement);
 
@@ -61,6 +91,7 @@ Decoder::Decoder(std::vector<std::unique_ptr<Backend>> backends, const DecoderPl
   const bool one_matrix = is_tied(weights) && placement.embedding == placement.output;
   embedding_ = load_embedding(backend_of(placement.embedding), spec_, weights,
                               one_matrix ? WeightUse::kProducts : WeightUse::kTable);
+  positions_ = load_positions(backend_of(placement.embedding), spec_, weights);
   loaded(embedding_->bytes());
   Backend& head = backend_of(placement.output);
   output_norm_ = load_output_norm(head, spec_, weights);
@@ -69,14 +100,10 @@ Decoder::Decoder(std::vector<std::unique_ptr<Backend>> backends, const DecoderPl
   if (output_) loaded(output_->bytes());
   for (const Section& section : sections_)
     for (int i = section.begin; i < section.end; ++i) {
-      LayerWeights w = load_layer(backend_of(section.device), spec_, weights, i);
-      const std::int64_t feed_forward = w.gate_up->bytes() + w.down->bytes();
-      weight_bytes_ += w.qkv->bytes() + w.attn_output->bytes();
-      loaded(w.qkv->bytes() + w.attn_output->bytes() + feed_forward);
-      weight_bytes_ +=
-          w.router ? w.router->bytes() + feed_forward / spec_.num_experts * spec_.num_experts_used
-                   : feed_forward;
-      layers_.push_back(std::move(w));
+      layers_.push_back(load_layer(backend_of(section.device), spec_, weights, i));
+      const LayerBytes bytes = bytes_of(layers_.back(), spec_);
+      weight_bytes_ += bytes.of_a_token;
+      loaded(bytes.all);
     }
   for (Device& device : devices_) {
     device.kv = device.backend->create_kv_cache(device.spec, limits_.kv_type, limits_.num_blocks,
@@ -112,7 +139,9 @@ void Decoder::place(const DecoderPlacement& p) {
   for (std::size_t i = 0; i < layers; ++i) {
     Section& section = section_on(p.layers.empty() ? 0 : p.layers[i]);
     ++section.end;
-    ++devices_[static_cast<std::size_t>(section.device)].spec.num_layers;
+    DecoderSpec& there = devices_[static_cast<std::size_t>(section.device)].spec;
+    ++there.num_layers;
+    if (!spec_.layers.empty()) there.layers.push_back(spec_.layers[i]);
   }
   section_on(p.output).has_head = true;
 }
@@ -126,10 +155,14 @@ void Decoder::allocate_activations(Device& device, bool has_layers) {
   a.normed = allocate_floats(device, tokens * spec_.hidden_size);
   a.qkv = allocate_floats(device, tokens * spec_.qkv_size());
   a.attended = allocate_floats(device, tokens * spec_.num_heads * spec_.value_dim);
-  a.gate_up = allocate_floats(device, slots * 2 * spec_.ffn_size);
-  a.activated = allocate_floats(device, slots * spec_.ffn_size);
+  const std::int64_t inner = std::max(slots * spec_.ffn_size, tokens * spec_.shared_ffn_size);
+  a.gate_up = allocate_floats(device, inner * spec_.ffn_parts());
+  a.activated = allocate_floats(device, inner);
   a.projected = allocate_floats(device, slots * spec_.hidden_size);
+  if (spec_.parallel_residual) a.deferred = allocate_floats(device, tokens * spec_.hidden_size);
   a.router_logits = allocate_floats(device, tokens * spec_.num_experts);
+  a.routing.sums_to_one = spec_.expert_weights_sum_to_one;
+  a.routing.scale = spec_.residual_scale;
 }
 
 StoragePtr Decoder::allocate_floats(Device& device, std::int64_t count) {
@@ -211,10 +244,12 @@ void Decoder::run(const Section& section, const Batch& batch) {
     s.layer = section.first_device_layer;
     s.next =
         section.begin < section.end ? &layers_[static_cast<std::size_t>(section.begin)] : nullptr;
-    if (section.has_embedding)
+    if (section.has_embedding) {
       be.embed(s, *embedding_);
-    else
+      be.embedded(s, positions_.get());
+    } else {
       be.receive(s);
+    }
     end_stage();
     for (int i = section.begin; i < section.end; ++i, ++s.layer) {
       const LayerWeights& w = layers_[static_cast<std::size_t>(i)];
@@ -261,6 +296,7 @@ float* Decoder::logits() {
   }
   if (!host_logits_) {
     device.backend->output(a, num_rows_, output_ ? *output_ : *embedding_);
+    device.backend->finish_logits(spec_, a, num_rows_);
     host_logits_ = device.backend->to_host(*a.logits, num_rows_ * spec_.vocab_size);
     end_stage();
   }

@@ -72,7 +72,7 @@ class Decoder {
   // on every device, each of which holds the layers that it runs.
   struct Device {
     std::unique_ptr<Backend> backend;
-    DecoderSpec spec;  // num_layers: of this device
+    DecoderSpec spec;  // num_layers and layers: of this device
     KvCachePtr kv;
     Activations activations;
   };
@@ -98,6 +98,7 @@ class Decoder {
   DecoderSpec spec_;
   DecoderLimits limits_;
   LinearPtr embedding_;
+  StoragePtr positions_;  // null: positions are told apart by rotation
   std::vector<LayerWeights> layers_;
   StoragePtr output_norm_;
   LinearPtr output_;  // null: the embedding is the output matrix as well

@@ -1,9 +1,12 @@
-// What distinguishes one Llama-like model from another, as data. Whatever is not here is decided
-// by which weights are present (a null weight means the step is absent).
+// What distinguishes one decoder from another, as data. Whatever is not here is decided by which
+// weights are present (a null weight means the step is absent).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
+
+#include "model/activation.hpp"
 
 namespace rocmforge {
 
@@ -11,6 +14,24 @@ struct RopeSpec {
   bool interleaved = true;      // pairs (2i, 2i+1); else (i, i + n/2), n = 2 * inv_freq.size()
   std::vector<float> inv_freq;  // radians per position; all scaling kinds are folded in
   float magnitude = 1.0f;       // factor on cos and sin (yarn's attention factor)
+};
+
+enum class NormKind : std::int32_t {
+  kRms,    // x / rms(x) * weight
+  kLayer,  // (x - mean) / deviation * weight + bias; its storage is [2, n]: weights, biases
+};
+
+enum class QkNorm : std::int32_t {
+  kHead,      // each query and key head by itself, all with the same weights
+  kEachHead,  // each with weights of its own, and by a layer norm
+  kWhole,     // all heads of a token as one vector
+};
+
+enum class RopeUse : std::int32_t { kNone, kMain, kLocal };
+
+struct LayerSpec {
+  std::int32_t window = 0;  // a token sees so many positions, itself included; 0: all before it
+  RopeUse rope = RopeUse::kMain;
 };
 
 struct DecoderSpec {
@@ -24,14 +45,37 @@ struct DecoderSpec {
   std::int32_t vocab_size = 0;
   std::int32_t num_experts = 0;  // 0: a dense feed-forward network
   std::int32_t num_experts_used = 0;
+  std::int32_t shared_ffn_size = 0;  // of the expert that every token goes to; 0: none
+  std::int32_t num_positions = 0;    // rows of the table of position embeddings; 0: none
   float norm_eps = 0.0f;
   float attention_scale = 0.0f;
+  float attention_cap = 0.0f;  // scores become cap tanh(score / cap); 0: they stay
+  float logit_cap = 0.0f;      // logits likewise, after their scale
+  float embedding_scale = 1.0f;
+  float residual_scale = 1.0f;  // on what attention and the feed-forward network add
+  float logit_scale = 1.0f;
+  NormKind norm = NormKind::kRms;
+  Activation activation = Activation::kSiluGated;
+  QkNorm qk_norm = QkNorm::kHead;
+  bool expert_weights_sum_to_one = true;  // over the chosen ones; else over all experts
+  bool attention_sinks = false;           // a score for each head that adds to its softmax' sum
+  bool parallel_residual = false;         // the feed-forward network reads what attention reads
   RopeSpec rope;
+  RopeSpec local_rope;            // of layers with RopeUse::kLocal
+  std::vector<LayerSpec> layers;  // empty: all as LayerSpec's defaults
 
+  LayerSpec layer(int i) const {
+    return layers.empty() ? LayerSpec{} : layers[static_cast<std::size_t>(i)];
+  }
+  const RopeSpec& rope_of(int i) const {
+    return layer(i).rope == RopeUse::kLocal ? local_rope : rope;
+  }
   std::int32_t q_size() const { return num_heads * head_dim; }
   std::int32_t k_size() const { return num_kv_heads * head_dim; }
   std::int32_t v_size() const { return num_kv_heads * value_dim; }
   std::int32_t qkv_size() const { return q_size() + k_size() + v_size(); }
+  // Outputs of the feed-forward network's first product for each of its ffn_size inner values.
+  std::int32_t ffn_parts() const { return is_gated(activation) ? 2 : 1; }
 };
 
 }  // namespace rocmforge

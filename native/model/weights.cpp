@@ -38,7 +38,7 @@ const Tensor& need(const WeightMap& weights, const std::string& name, const Shap
 std::span<const float> floats(const Tensor& t, const std::string& name) {
   if (t.format != quant::Format::kF32)
     throw Error(ErrorCode::kInternal, "vector " + name + " has to be float32 by now");
-  return {static_cast<const float*>(t.data), static_cast<std::size_t>(t.cols)};
+  return {static_cast<const float*>(t.data), static_cast<std::size_t>(t.rows * t.cols)};
 }
 
 StoragePtr vector(Backend& backend, const WeightMap& weights, const std::string& name,
@@ -52,25 +52,127 @@ StoragePtr optional_vector(Backend& backend, const WeightMap& weights, const std
   return t ? backend.upload(floats(*t, name)) : nullptr;
 }
 
+// Weights of a norm over n values, as its kind stores them; null if the file has none.
+StoragePtr optional_norm(Backend& backend, const DecoderSpec& spec, const WeightMap& weights,
+                         const std::string& name, std::int64_t n) {
+  const Tensor* weight = find(weights, name + ".weight", {1, 1, n});
+  if (!weight) return nullptr;
+  const std::span<const float> values = floats(*weight, name);
+  if (spec.norm == NormKind::kRms) return backend.upload(values);
+  std::vector<float> all(values.begin(), values.end());
+  all.resize(static_cast<std::size_t>(2 * n), 0.0f);
+  if (const Tensor* bias = find(weights, name + ".bias", {1, 1, n})) {
+    const std::span<const float> shift = floats(*bias, name);
+    std::copy(shift.begin(), shift.end(), all.begin() + n);
+  }
+  return backend.upload(all);
+}
+
 struct NamedSize {
   std::string name;
   std::int64_t n;
 };
 
-// The biases of a group as one vector, zeros for those it lacks; null if the file has none.
+// The biases of a group side by side, [matrices, sum of the parts], zeros for those it lacks; null
+// if the file has none.
 StoragePtr group_bias(Backend& backend, const WeightMap& weights,
-                      std::initializer_list<NamedSize> parts) {
-  std::vector<float> all;
+                      std::initializer_list<NamedSize> parts, std::int64_t matrices = 1) {
+  std::int64_t width = 0;
+  for (const NamedSize& part : parts) width += part.n;
+  std::vector<float> all(static_cast<std::size_t>(matrices * width), 0.0f);
   bool any = false;
+  std::int64_t column = 0;
   for (const auto& [name, n] : parts) {
-    const Tensor* t = find(weights, name, {1, 1, n});
-    any = any || t;
-    all.resize(all.size() + static_cast<std::size_t>(n), 0.0f);
-    if (!t) continue;
-    const std::span<const float> values = floats(*t, name);
-    std::copy(values.begin(), values.end(), all.end() - n);
+    if (const Tensor* t = find(weights, name, {1, matrices, n})) {
+      any = true;
+      const std::span<const float> values = floats(*t, name);
+      for (std::int64_t m = 0; m < matrices; ++m)
+        std::copy_n(values.begin() + m * n, n, all.begin() + m * width + column);
+    }
+    column += n;
   }
   return any ? backend.upload(all) : nullptr;
+}
+
+// A group of matrices that share their input, in the order given.
+LinearPtr group(Backend& backend, const WeightMap& weights, std::initializer_list<NamedSize> parts,
+                std::int64_t cols, std::int64_t matrices = 1) {
+  std::vector<Tensor> tensors;
+  for (const auto& [name, rows] : parts)
+    tensors.push_back(need(weights, name, {matrices, rows, cols}));
+  return backend.prepare(tensors, WeightUse::kProducts);
+}
+
+void load_attention(LayerWeights& w, Backend& backend, const DecoderSpec& spec,
+                    const WeightMap& weights, const std::string& p) {
+  const std::int64_t hidden = spec.hidden_size;
+  w.attn_norm = optional_norm(backend, spec, weights, p + "attn_norm", hidden);
+  w.qkv = group(backend, weights,
+                {{p + "attn_q.weight", spec.q_size()},
+                 {p + "attn_k.weight", spec.k_size()},
+                 {p + "attn_v.weight", spec.v_size()}},
+                hidden);
+  w.qkv_bias = group_bias(backend, weights,
+                          {{p + "attn_q.bias", spec.q_size()},
+                           {p + "attn_k.bias", spec.k_size()},
+                           {p + "attn_v.bias", spec.v_size()}});
+  if (spec.qk_norm == QkNorm::kEachHead) {
+    w.q_norm = optional_norm(backend, spec, weights, p + "attn_q_norm", spec.q_size());
+    w.k_norm = optional_norm(backend, spec, weights, p + "attn_k_norm", spec.k_size());
+  } else {
+    const bool whole = spec.qk_norm == QkNorm::kWhole;
+    w.q_norm = optional_vector(backend, weights, p + "attn_q_norm.weight",
+                               whole ? spec.q_size() : spec.head_dim);
+    w.k_norm = optional_vector(backend, weights, p + "attn_k_norm.weight",
+                               whole ? spec.k_size() : spec.head_dim);
+  }
+  if (spec.attention_sinks)
+    w.sinks = vector(backend, weights, p + "attn_sinks.weight", spec.num_heads);
+  const std::int64_t attended = spec.num_heads * spec.value_dim;
+  w.attn_output = group(backend, weights, {{p + "attn_output.weight", hidden}}, attended);
+  w.attn_output_bias = optional_vector(backend, weights, p + "attn_output.bias", hidden);
+  w.attn_post_norm = optional_norm(backend, spec, weights, p + "post_attention_norm", hidden);
+}
+
+void load_experts(LayerWeights& w, Backend& backend, const DecoderSpec& spec,
+                  const WeightMap& weights, const std::string& p) {
+  const std::int64_t hidden = spec.hidden_size, ffn = spec.ffn_size, experts = spec.num_experts;
+  check(w.ffn_norm != nullptr, ErrorCode::kModelFile, "experts need a norm before them");
+  const Tensor router[] = {need(weights, p + "ffn_gate_inp.weight", {1, experts, hidden})};
+  w.router = backend.prepare(router, WeightUse::kExact);
+  w.router_bias = optional_vector(backend, weights, p + "ffn_gate_inp.bias", experts);
+  w.gate_up =
+      group(backend, weights, {{p + "ffn_gate_exps.weight", ffn}, {p + "ffn_up_exps.weight", ffn}},
+            hidden, experts);
+  w.gate_up_bias = group_bias(
+      backend, weights, {{p + "ffn_gate_exps.bias", ffn}, {p + "ffn_up_exps.bias", ffn}}, experts);
+  w.down = group(backend, weights, {{p + "ffn_down_exps.weight", hidden}}, ffn, experts);
+  w.down_bias = group_bias(backend, weights, {{p + "ffn_down_exps.bias", hidden}}, experts);
+  const std::int64_t shared = spec.shared_ffn_size;
+  if (shared == 0) return;
+  w.shared_gate_up =
+      group(backend, weights,
+            {{p + "ffn_gate_shexp.weight", shared}, {p + "ffn_up_shexp.weight", shared}}, hidden);
+  w.shared_down = group(backend, weights, {{p + "ffn_down_shexp.weight", hidden}}, shared);
+  const std::string share = p + "ffn_gate_inp_shexp.weight";
+  if (const Tensor* t = find(weights, share, {1, 1, hidden}))
+    w.shared_router = backend.prepare({t, 1}, WeightUse::kExact);
+}
+
+void load_feed_forward(LayerWeights& w, Backend& backend, const DecoderSpec& spec,
+                       const WeightMap& weights, const std::string& p) {
+  const std::int64_t hidden = spec.hidden_size, ffn = spec.ffn_size;
+  if (is_gated(spec.activation)) {
+    w.gate_up =
+        group(backend, weights, {{p + "ffn_gate.weight", ffn}, {p + "ffn_up.weight", ffn}}, hidden);
+    w.gate_up_bias =
+        group_bias(backend, weights, {{p + "ffn_gate.bias", ffn}, {p + "ffn_up.bias", ffn}});
+  } else {
+    w.gate_up = group(backend, weights, {{p + "ffn_up.weight", ffn}}, hidden);
+    w.gate_up_bias = optional_vector(backend, weights, p + "ffn_up.bias", ffn);
+  }
+  w.down = group(backend, weights, {{p + "ffn_down.weight", hidden}}, ffn);
+  w.down_bias = optional_vector(backend, weights, p + "ffn_down.bias", hidden);
 }
 
 }  // namespace
@@ -85,47 +187,31 @@ LinearPtr load_embedding(Backend& backend, const DecoderSpec& spec, const Weight
 LayerWeights load_layer(Backend& backend, const DecoderSpec& spec, const WeightMap& weights,
                         int layer) {
   const std::string p = "blk." + std::to_string(layer) + ".";
-  const std::int64_t hidden = spec.hidden_size, ffn = spec.ffn_size;
   LayerWeights w;
-
-  w.attn_norm = vector(backend, weights, p + "attn_norm.weight", hidden);
-  const Tensor qkv[] = {need(weights, p + "attn_q.weight", {1, spec.q_size(), hidden}),
-                        need(weights, p + "attn_k.weight", {1, spec.k_size(), hidden}),
-                        need(weights, p + "attn_v.weight", {1, spec.v_size(), hidden})};
-  w.qkv = backend.prepare(qkv, WeightUse::kProducts);
-  w.qkv_bias = group_bias(backend, weights,
-                          {{p + "attn_q.bias", spec.q_size()},
-                           {p + "attn_k.bias", spec.k_size()},
-                           {p + "attn_v.bias", spec.v_size()}});
-  w.q_norm = optional_vector(backend, weights, p + "attn_q_norm.weight", spec.head_dim);
-  w.k_norm = optional_vector(backend, weights, p + "attn_k_norm.weight", spec.head_dim);
-  const Tensor output[] = {
-      need(weights, p + "attn_output.weight", {1, hidden, spec.num_heads * spec.value_dim})};
-  w.attn_output = backend.prepare(output, WeightUse::kProducts);
-  w.attn_output_bias = optional_vector(backend, weights, p + "attn_output.bias", hidden);
-
-  w.ffn_norm = vector(backend, weights, p + "ffn_norm.weight", hidden);
-  const std::int64_t experts = spec.num_experts > 0 ? spec.num_experts : 1;
-  const std::string suffix = spec.num_experts > 0 ? "_exps.weight" : ".weight";
-  if (spec.num_experts > 0) {
-    const Tensor router[] = {need(weights, p + "ffn_gate_inp.weight", {1, experts, hidden})};
-    w.router = backend.prepare(router, WeightUse::kExact);
-  }
-  const Tensor gate_up[] = {need(weights, p + "ffn_gate" + suffix, {experts, ffn, hidden}),
-                            need(weights, p + "ffn_up" + suffix, {experts, ffn, hidden})};
-  w.gate_up = backend.prepare(gate_up, WeightUse::kProducts);
-  const Tensor down[] = {need(weights, p + "ffn_down" + suffix, {experts, hidden, ffn})};
-  w.down = backend.prepare(down, WeightUse::kProducts);
-  if (spec.num_experts == 0) {
-    w.gate_up_bias =
-        group_bias(backend, weights, {{p + "ffn_gate.bias", ffn}, {p + "ffn_up.bias", ffn}});
-    w.down_bias = optional_vector(backend, weights, p + "ffn_down.bias", hidden);
-  }
+  load_attention(w, backend, spec, weights, p);
+  w.ffn_norm = optional_norm(backend, spec, weights, p + "ffn_norm", spec.hidden_size);
+  // With a parallel residual one norm may serve both.
+  if (!w.ffn_norm && spec.parallel_residual)
+    w.ffn_norm = optional_norm(backend, spec, weights, p + "attn_norm", spec.hidden_size);
+  if (spec.num_experts > 0)
+    load_experts(w, backend, spec, weights, p);
+  else
+    load_feed_forward(w, backend, spec, weights, p);
+  w.ffn_post_norm = optional_norm(backend, spec, weights, p + "post_ffw_norm", spec.hidden_size);
   return w;
 }
 
+StoragePtr load_positions(Backend& backend, const DecoderSpec& spec, const WeightMap& weights) {
+  if (spec.num_positions == 0) return nullptr;
+  const std::string name = "position_embd.weight";
+  return backend.upload(
+      floats(need(weights, name, {1, spec.num_positions, spec.hidden_size}), name));
+}
+
 StoragePtr load_output_norm(Backend& backend, const DecoderSpec& spec, const WeightMap& weights) {
-  return vector(backend, weights, "output_norm.weight", spec.hidden_size);
+  StoragePtr norm = optional_norm(backend, spec, weights, "output_norm", spec.hidden_size);
+  if (!norm) throw Error(ErrorCode::kModelFile, "tensor output_norm.weight is missing");
+  return norm;
 }
 
 bool is_tied(const WeightMap& weights) { return !weights.contains("output.weight"); }

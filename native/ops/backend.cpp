@@ -1,7 +1,19 @@
 // The default bodies of the stages: one primitive after the other, nothing fused.
 #include "ops/backend.hpp"
 
+#include <string>
+
+#include "core/error.hpp"
+
 namespace rocmforge {
+namespace {
+
+[[noreturn]] void lacks(std::string_view device, const char* primitive) {
+  throw Error(ErrorCode::kInternal, std::string(device) + " accepted a model that needs " +
+                                        primitive + ", which it has no kernel for");
+}
+
+}  // namespace
 
 void Backend::run(Step&, const std::function<void()>& stages) { stages(); }
 
@@ -18,6 +30,62 @@ PreparedActivation Backend::prepare_activated(float* activated, const float* x, 
   return prepare_activation(activated, rows, n, user);
 }
 
+void Backend::normalise(Step& s, float* y, const float* x, const Storage& weight,
+                        std::int64_t rows) {
+  const DecoderSpec& spec = s.spec;
+  if (spec.norm == NormKind::kLayer)
+    layer_norm(y, x, weight, rows, spec.hidden_size, spec.norm_eps);
+  else
+    rms_norm(y, x, weight, rows, spec.hidden_size, spec.norm_eps);
+}
+
+void Backend::norm_heads(Step& s, float* x, std::int64_t heads, const Storage& weight) {
+  const DecoderSpec& spec = s.spec;
+  const std::int64_t tokens = s.batch.num_tokens(), stride = spec.qkv_size(), n = spec.head_dim;
+  switch (spec.qk_norm) {
+    case QkNorm::kHead:
+      return rms_norm_heads(x, tokens, stride, heads, n, weight, spec.norm_eps);
+    case QkNorm::kEachHead:
+      return layer_norm_heads(x, tokens, stride, heads, n, weight, spec.norm_eps);
+    case QkNorm::kWhole:  // all heads as one vector are one head of their size
+      return rms_norm_heads(x, tokens, stride, 1, heads * n, weight, spec.norm_eps);
+  }
+}
+
+PreparedActivation Backend::layer_input(Step& s, const Storage* norm, const LinearWeights& user) {
+  const std::int64_t tokens = s.batch.num_tokens(), n = s.spec.hidden_size;
+  float* normed = s.a.normed->floats();
+  const float* hidden = s.a.hidden->floats();
+  if (!norm) return prepare_activation(hidden, tokens, n, user);
+  if (s.spec.norm == NormKind::kRms)
+    return prepare_normed(normed, hidden, *norm, tokens, n, s.spec.norm_eps, user);
+  normalise(s, normed, hidden, *norm, tokens);
+  return prepare_activation(normed, tokens, n, user);
+}
+
+void Backend::add_to_hidden(Step& s, float* x, const Storage* post_norm) {
+  const std::int64_t tokens = s.batch.num_tokens(), n = s.spec.hidden_size;
+  if (post_norm) normalise(s, x, x, *post_norm, tokens);
+  if (s.spec.residual_scale != 1.0f) scale(x, s.spec.residual_scale, tokens, n);
+  add(s.a.hidden->floats(), x, tokens * n);
+}
+
+PreparedActivation Backend::activated(Step& s, std::int64_t rows, std::int64_t n,
+                                      const LinearWeights& user) {
+  float* y = s.a.activated->floats();
+  const float* x = s.a.gate_up->floats();
+  if (s.spec.activation == Activation::kSiluGated) return prepare_activated(y, x, rows, n, user);
+  activate(s.spec.activation, y, x, rows, n);
+  return prepare_activation(y, rows, n, user);
+}
+
+void Backend::embedded(Step& s, const Storage* positions) {
+  const std::int64_t tokens = s.batch.num_tokens(), n = s.spec.hidden_size;
+  float* hidden = s.a.hidden->floats();
+  if (s.spec.embedding_scale != 1.0f) scale(hidden, s.spec.embedding_scale, tokens, n);
+  if (positions) add_positions(s, hidden, *positions, n);
+}
+
 void Backend::qkv(Step& s, const LayerWeights& w) {
   const DecoderSpec& spec = s.spec;
   const std::int64_t tokens = s.batch.num_tokens();
@@ -26,17 +94,14 @@ void Backend::qkv(Step& s, const LayerWeights& w) {
   float* k = q + spec.q_size();
   float* v = k + spec.k_size();
 
-  linear(q,
-         prepare_normed(s.a.normed->floats(), s.a.hidden->floats(), *w.attn_norm, tokens,
-                        spec.hidden_size, spec.norm_eps, *w.qkv),
-         *w.qkv);
+  linear(q, layer_input(s, w.attn_norm.get(), *w.qkv), *w.qkv);
   if (w.qkv_bias) add_bias(q, *w.qkv_bias, tokens, stride);
-  if (w.q_norm)
-    rms_norm_heads(q, tokens, stride, spec.num_heads, spec.head_dim, *w.q_norm, spec.norm_eps);
-  if (w.k_norm)
-    rms_norm_heads(k, tokens, stride, spec.num_kv_heads, spec.head_dim, *w.k_norm, spec.norm_eps);
-  rope(s, q, stride, spec.num_heads);
-  rope(s, k, stride, spec.num_kv_heads);
+  if (w.q_norm) norm_heads(s, q, spec.num_heads, *w.q_norm);
+  if (w.k_norm) norm_heads(s, k, spec.num_kv_heads, *w.k_norm);
+  if (spec.layer(s.layer).rope != RopeUse::kNone) {
+    rope(s, q, stride, spec.num_heads);
+    rope(s, k, stride, spec.num_kv_heads);
+  }
   store_kv(s, k, v, stride);
 }
 
@@ -45,69 +110,127 @@ void Backend::store(Step& s) {
   store_kv(s, k, k + s.spec.k_size(), s.spec.qkv_size());
 }
 
-void Backend::attend(Step& s, const LayerWeights&) {
+void Backend::attend(Step& s, const LayerWeights& w) {
+  s.sinks = w.sinks.get();
   attention(s, s.a.qkv->floats(), s.spec.qkv_size());
 }
 
 void Backend::attn_output(Step& s, const LayerWeights& w) {
+  const bool parallel = s.spec.parallel_residual;
   const std::int64_t tokens = s.batch.num_tokens();
-  const std::int64_t hidden = s.spec.hidden_size;
-  const float* x = s.a.attended->floats();
-  float* y = s.a.projected->floats();
-  linear(y, prepare_activation(x, tokens, w.attn_output->cols(), *w.attn_output), *w.attn_output);
-  if (w.attn_output_bias) add_bias(y, *w.attn_output_bias, tokens, hidden);
-  add(s.a.hidden->floats(), y, tokens * hidden);
+  float* y = (parallel ? s.a.deferred : s.a.projected)->floats();
+  linear(y,
+         prepare_activation(s.a.attended->floats(), tokens, w.attn_output->cols(), *w.attn_output),
+         *w.attn_output);
+  if (w.attn_output_bias) add_bias(y, *w.attn_output_bias, tokens, s.spec.hidden_size);
+  // With a parallel residual the feed-forward network reads hidden before this is added.
+  if (!parallel) add_to_hidden(s, y, w.attn_post_norm.get());
 }
 
 void Backend::gate_up(Step& s, const LayerWeights& w) {
   const DecoderSpec& spec = s.spec;
-  const std::int64_t tokens = s.batch.num_tokens();
+  const std::int64_t tokens = s.batch.num_tokens(), hidden = spec.hidden_size;
+  const std::int64_t inner = spec.ffn_parts() * spec.ffn_size;
   float* normed = s.a.normed->floats();
   float* gate_up = s.a.gate_up->floats();
 
   if (!w.router) {
-    linear(gate_up,
-           prepare_normed(normed, s.a.hidden->floats(), *w.ffn_norm, tokens, spec.hidden_size,
-                          spec.norm_eps, *w.gate_up),
-           *w.gate_up);
-    if (w.gate_up_bias) add_bias(gate_up, *w.gate_up_bias, tokens, 2 * spec.ffn_size);
+    linear(gate_up, layer_input(s, w.ffn_norm.get(), *w.gate_up), *w.gate_up);
+    if (w.gate_up_bias) add_bias(gate_up, *w.gate_up_bias, tokens, inner);
     return;
   }
-  rms_norm(normed, s.a.hidden->floats(), *w.ffn_norm, tokens, spec.hidden_size, spec.norm_eps);
+  normalise(s, normed, s.a.hidden->floats(), *w.ffn_norm, tokens);
   float* scores = s.a.router_logits->floats();
-  linear(scores, prepare_activation(normed, tokens, spec.hidden_size, *w.router), *w.router);
+  linear(scores, prepare_activation(normed, tokens, hidden, *w.router), *w.router);
+  if (w.router_bias) add_bias(scores, *w.router_bias, tokens, spec.num_experts);
   route(s.a.routing, scores, tokens, spec.num_experts, spec.num_experts_used);
-  linear_experts(gate_up, prepare_activation(normed, tokens, spec.hidden_size, *w.gate_up),
-                 *w.gate_up, s.a.routing, /*sorted=*/false);
+  linear_experts(gate_up, prepare_activation(normed, tokens, hidden, *w.gate_up), *w.gate_up,
+                 s.a.routing, /*sorted=*/false);
+  if (w.gate_up_bias) add_expert_bias(gate_up, *w.gate_up_bias, s.a.routing, inner);
 }
 
 void Backend::down(Step& s, const LayerWeights& w) {
   const DecoderSpec& spec = s.spec;
-  const std::int64_t tokens = s.batch.num_tokens();
+  const std::int64_t tokens = s.batch.num_tokens(), hidden = spec.hidden_size;
   const std::int64_t rows = w.router ? tokens * spec.num_experts_used : tokens;
-  const PreparedActivation x = prepare_activated(s.a.activated->floats(), s.a.gate_up->floats(),
-                                                 rows, spec.ffn_size, *w.down);
+  const PreparedActivation x = activated(s, rows, spec.ffn_size, *w.down);
   float* y = s.a.projected->floats();
   if (w.router) {
     linear_experts(y, x, *w.down, s.a.routing, /*sorted=*/true);
-    combine(s.a.hidden->floats(), y, s.a.routing, tokens, spec.hidden_size);
+    if (w.down_bias) add_expert_bias(y, *w.down_bias, s.a.routing, hidden);
+    combine(s.a.hidden->floats(), y, s.a.routing, tokens, hidden);
+    if (w.shared_down) add_shared_expert(s, w);
   } else {
     linear(y, x, *w.down);
-    if (w.down_bias) add_bias(y, *w.down_bias, tokens, spec.hidden_size);
-    add(s.a.hidden->floats(), y, tokens * spec.hidden_size);
+    if (w.down_bias) add_bias(y, *w.down_bias, tokens, hidden);
+    add_to_hidden(s, y, w.ffn_post_norm.get());
   }
+  if (spec.parallel_residual) add_to_hidden(s, s.a.deferred->floats(), w.attn_post_norm.get());
+}
+
+// gate_up() has left its input in `normed`.
+void Backend::add_shared_expert(Step& s, const LayerWeights& w) {
+  const DecoderSpec& spec = s.spec;
+  const std::int64_t tokens = s.batch.num_tokens(), hidden = spec.hidden_size;
+  const float* x = s.a.normed->floats();
+  float* y = s.a.projected->floats();
+  linear(s.a.gate_up->floats(), prepare_activation(x, tokens, hidden, *w.shared_gate_up),
+         *w.shared_gate_up);
+  linear(y, activated(s, tokens, spec.shared_ffn_size, *w.shared_down), *w.shared_down);
+  if (w.shared_router) {
+    float* share = s.a.router_logits->floats();
+    linear(share, prepare_activation(x, tokens, hidden, *w.shared_router), *w.shared_router);
+    gate_rows(y, share, tokens, hidden);
+  }
+  add_to_hidden(s, y, nullptr);
 }
 
 void Backend::head(Step& s, const Storage& norm) {
   const std::int64_t rows = s.batch.num_logit_rows();
-  const std::int64_t hidden = s.spec.hidden_size;
   float* normed = s.a.head_normed->floats();
-  gather_rows(normed, s.a.hidden->floats(), s.batch.logit_rows, hidden);
-  rms_norm(normed, normed, norm, rows, hidden, s.spec.norm_eps);
+  gather_rows(normed, s.a.hidden->floats(), s.batch.logit_rows, s.spec.hidden_size);
+  normalise(s, normed, normed, norm, rows);
 }
 
 void Backend::output(Activations& a, std::int64_t rows, const LinearWeights& w) {
   linear(a.logits->floats(), prepare_activation(a.head_normed->floats(), rows, w.cols(), w), w);
+}
+
+void Backend::finish_logits(const DecoderSpec& spec, Activations& a, std::int64_t rows) {
+  float* logits = a.logits->floats();
+  if (spec.logit_scale != 1.0f) scale(logits, spec.logit_scale, rows, spec.vocab_size);
+  if (spec.logit_cap != 0.0f) soft_cap(logits, spec.logit_cap, rows, spec.vocab_size);
+}
+
+void Backend::layer_norm(float*, const float*, const Storage&, std::int64_t, std::int64_t, float) {
+  lacks(name(), "layer norms");
+}
+
+void Backend::layer_norm_heads(float*, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
+                               const Storage&, float) {
+  lacks(name(), "layer norms of heads");
+}
+
+void Backend::activate(Activation, float*, const float*, std::int64_t, std::int64_t) {
+  lacks(name(), "another activation than SiLU");
+}
+
+void Backend::scale(float*, float, std::int64_t, std::int64_t) { lacks(name(), "scaled sums"); }
+
+void Backend::soft_cap(float*, float, std::int64_t, std::int64_t) {
+  lacks(name(), "capped logits");
+}
+
+void Backend::gate_rows(float*, const float*, std::int64_t, std::int64_t) {
+  lacks(name(), "a gated shared expert");
+}
+
+void Backend::add_positions(Step&, float*, const Storage&, std::int64_t) {
+  lacks(name(), "position embeddings");
+}
+
+void Backend::add_expert_bias(float*, const Storage&, const Routing&, std::int64_t) {
+  lacks(name(), "biases of experts");
 }
 
 }  // namespace rocmforge

@@ -68,23 +68,32 @@ using KvCachePtr = std::unique_ptr<KvCache>;
 
 // Null pointers are steps the architecture does not have.
 struct LayerWeights {
-  StoragePtr attn_norm;         // [hidden]
+  StoragePtr attn_norm;         // of hidden values, before attention
   LinearPtr qkv;                // [q + k + v, hidden]
   StoragePtr qkv_bias;          // [q + k + v]
-  StoragePtr q_norm;            // [head_dim], per head
-  StoragePtr k_norm;            // [head_dim], per head
+  StoragePtr q_norm;            // [head_dim] or [q], by DecoderSpec::qk_norm; or [2, q]
+  StoragePtr k_norm;            // [head_dim], [k] or [2, k]
+  StoragePtr sinks;             // [heads]
   LinearPtr attn_output;        // [hidden, heads * value_dim]
   StoragePtr attn_output_bias;  // [hidden]
-  StoragePtr ffn_norm;          // [hidden]
+  StoragePtr attn_post_norm;    // of hidden values, on what attention adds
+  StoragePtr ffn_norm;          // of hidden values, before the feed-forward network
   LinearPtr router;             // [experts, hidden]
-  LinearPtr gate_up;            // experts x [gate + up, hidden]
-  StoragePtr gate_up_bias;      // [gate + up]
+  StoragePtr router_bias;       // [experts]
+  LinearPtr gate_up;            // experts x [gate + up, hidden], or [up, hidden]
+  StoragePtr gate_up_bias;      // experts x [gate + up]
   LinearPtr down;               // experts x [hidden, ffn]
-  StoragePtr down_bias;         // [hidden]
+  StoragePtr down_bias;         // experts x [hidden]
+  LinearPtr shared_gate_up;     // [gate + up, hidden] of the expert that all tokens go to
+  LinearPtr shared_down;        // [hidden, shared ffn]
+  LinearPtr shared_router;      // [1, hidden]: its share of that expert, by a sigmoid
+  StoragePtr ffn_post_norm;     // of hidden values, on what the feed-forward network adds
 };
 
 // Which token rows go to which expert. Slots are sorted by expert, then token.
 struct Routing {
+  bool sums_to_one = true;  // weights are shares among the chosen experts, else among all
+  float scale = 1.0f;       // on every weight
   std::vector<std::int32_t> expert_begin;  // [experts + 1] first slot of each expert
   std::vector<std::int32_t> slot_token;    // [T * used] token row of each slot
   std::vector<std::int32_t> token_slot;    // [T, used] slot of each token's j-th expert
@@ -101,6 +110,7 @@ struct Activations {
   StoragePtr gate_up;        // [T * used, 2 * ffn]
   StoragePtr activated;      // [T * used, ffn]
   StoragePtr projected;      // [T * used, hidden]
+  StoragePtr deferred;       // [T, hidden] of attention, with a parallel residual
   StoragePtr router_logits;  // [T, experts]
   StoragePtr head_normed;    // [R, hidden]
   StoragePtr logits;         // [R, vocab]
@@ -121,8 +131,9 @@ struct Step {
   Activations& a;
   KvCache& kv;
   bool has_head = true;  // false: another device has the head, and this one's result is a.hidden
-  int layer = 0;         // of those that the backend has
+  int layer = 0;         // of those that the backend has; so is that of spec.layers
   const LayerWeights* next = nullptr;  // the layer after this stage's, if it is this backend's
+  const Storage* sinks = nullptr;      // of the layer, in attention()
 };
 
 class Backend {
@@ -154,6 +165,8 @@ class Backend {
   virtual void run(Step& s, const std::function<void()>& stages);
   virtual void embed(Step& s, const LinearWeights& table) = 0;  // hidden = table[token_ids]
   virtual void receive(Step& s) = 0;                            // hidden = incoming
+  // hidden = hidden * scale + positions[position]; `positions` may be null
+  virtual void embedded(Step& s, const Storage* positions);
   virtual void qkv(Step& s, const LayerWeights& w);  // norm, projections, bias, norms, rope, KV
   void store(Step& s);  // the last of qkv, for who has keys and values of his own: cache = k, v
   virtual void attend(Step& s, const LayerWeights& w);       // attended = attention(q, cache)
@@ -162,6 +175,7 @@ class Backend {
   virtual void down(Step& s, const LayerWeights& w);         // activation, hidden += projection
   virtual void head(Step& s, const Storage& norm);  // head_normed = norm(hidden[logit_rows])
   virtual void output(Activations& a, std::int64_t rows, const LinearWeights& w);  // logits
+  virtual void finish_logits(const DecoderSpec& spec, Activations& a, std::int64_t rows);
 
  protected:
   // --- primitives; rows of activations are contiguous unless a stride is given
@@ -199,6 +213,38 @@ class Backend {
   // y[t] += sum_j weight[t, j] * x[token_slot[t, j]]
   virtual void combine(float* y, const float* x, const Routing& routing, std::int64_t rows,
                        std::int64_t n) = 0;
+
+  // --- primitives that a device may lack, if it refuses the specs that need them when it creates
+  // the cache; the default bodies throw Error(kInternal)
+  // (x - mean) / sqrt(variance + eps) * weight + bias; weights [2, n]; y may be x.
+  virtual void layer_norm(float* y, const float* x, const Storage& weights, std::int64_t rows,
+                          std::int64_t n, float eps);
+  // Every head of x alone and in place, with its part of the weights, [2, heads * head_dim].
+  virtual void layer_norm_heads(float* x, std::int64_t rows, std::int64_t row_stride,
+                                std::int64_t heads, std::int64_t head_dim, const Storage& weights,
+                                float eps);
+  // y[rows, n] = activation of x, [rows, 2 n] where it is gated, else [rows, n]
+  virtual void activate(Activation activation, float* y, const float* x, std::int64_t rows,
+                        std::int64_t n);
+  virtual void scale(float* x, float factor, std::int64_t rows, std::int64_t n);
+  virtual void soft_cap(float* x, float cap, std::int64_t rows, std::int64_t n);
+  // x[t] *= sigmoid(gate[t])
+  virtual void gate_rows(float* x, const float* gate, std::int64_t rows, std::int64_t n);
+  // x[t] += table[position of t]
+  virtual void add_positions(Step& s, float* x, const Storage& table, std::int64_t n);
+  // Slot i of y += row e(i) of bias, [experts, n].
+  virtual void add_expert_bias(float* y, const Storage& bias, const Routing& routing,
+                               std::int64_t n);
+
+ private:
+  // What attention and the feed-forward network read and add.
+  void norm_heads(Step& s, float* x, std::int64_t heads, const Storage& weight);
+  PreparedActivation layer_input(Step& s, const Storage* norm, const LinearWeights& user);
+  void normalise(Step& s, float* y, const float* x, const Storage& weight, std::int64_t rows);
+  void add_to_hidden(Step& s, float* x, const Storage* post_norm);
+  PreparedActivation activated(Step& s, std::int64_t rows, std::int64_t n,
+                               const LinearWeights& user);
+  void add_shared_expert(Step& s, const LayerWeights& w);
 };
 
 }  // namespace rocmforge

@@ -1,7 +1,7 @@
 """Types and shapes of the compiled module (native/bindings)."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -66,8 +66,8 @@ class gpu:
     @staticmethod
     def copy_bandwidth(driver: str, ordinal: int, bytes: int) -> float: ...
     @staticmethod
-    def attention_problem(spec: DecoderSpec) -> str:
-        """Why GPU kernels cannot run layers of this shape, or ''."""
+    def model_problem(spec: DecoderSpec) -> str:
+        """Why GPU kernels cannot run layers of this model, or ''."""
     @staticmethod
     def columns_problem(columns: int) -> str: ...
     @staticmethod
@@ -161,6 +161,32 @@ class gpu:
         @property
         def num_chunks(self) -> int: ...
 
+class NormKind:
+    RMS: ClassVar[NormKind]
+    LAYER: ClassVar[NormKind]
+
+class Activation:
+    SILU_GATED: ClassVar[Activation]
+    GELU_GATED: ClassVar[Activation]
+    OAI_GATED: ClassVar[Activation]
+    GELU: ClassVar[Activation]
+
+class QkNorm:
+    HEAD: ClassVar[QkNorm]
+    EACH_HEAD: ClassVar[QkNorm]
+    WHOLE: ClassVar[QkNorm]
+
+class RopeUse:
+    NONE: ClassVar[RopeUse]
+    MAIN: ClassVar[RopeUse]
+    LOCAL: ClassVar[RopeUse]
+
+class RopeSpec:
+    def __init__(self, interleaved: bool, inv_freq: list[float], magnitude: float) -> None: ...
+
+class LayerSpec:
+    def __init__(self, window: int, rope: RopeUse) -> None: ...
+
 class DecoderSpec:
     num_layers: int
     hidden_size: int
@@ -172,11 +198,24 @@ class DecoderSpec:
     vocab_size: int
     num_experts: int
     num_experts_used: int
+    shared_ffn_size: int
+    num_positions: int
     norm_eps: float
     attention_scale: float
-    rope_interleaved: bool
-    rope_inv_freq: list[float]
-    rope_magnitude: float
+    attention_cap: float
+    logit_cap: float
+    embedding_scale: float
+    residual_scale: float
+    logit_scale: float
+    norm: NormKind
+    activation: Activation
+    qk_norm: QkNorm
+    expert_weights_sum_to_one: bool
+    attention_sinks: bool
+    parallel_residual: bool
+    rope: RopeSpec
+    local_rope: RopeSpec
+    layers: list[LayerSpec]
 
 class _Batch(Protocol):
     """C-contiguous int32 arrays, as in engine/batch.py."""

@@ -31,7 +31,9 @@ def exercise(path: Path) -> bool:
         try:
             config = ModelConfig.from_gguf(file)
             check_tensors(file, config)
-            assert rope_frequencies(file, config.rope).shape == (config.rope.rotary_dim // 2,)
+            assert rope_frequencies(file, config.rope, config.context_length).shape == (
+                config.rope.rotary_dim // 2,
+            )
         except REFUSALS:
             return False
     return True

@@ -7,28 +7,38 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gguf_bytes.tiny import FFN, HEAD_DIM, HIDDEN, VOCAB, f32_tensor, tiny_model
 from gguf_bytes.writer import F32, U32, U64, GGUFBytes, array, scalar, string
+from reference.facts import FACTS, windows
+from reference.tiny_models import write_tiny_model
+from reference.tiny_traits import TRAITS
 from rocmforge.errors import ModelFileError, UnsupportedError
 from rocmforge.gguf import GGUFFile
 from rocmforge.model import ModelConfig, RopeConfig, RopeScaling, check_tensors
-from rocmforge.model.architectures import ARCHITECTURES
+from rocmforge.model.layers import LayerConfig
 
 Configure = Callable[[GGUFBytes], ModelConfig]
 
 
+def config_of(path: Path) -> ModelConfig:
+    with GGUFFile.open(path) as file:
+        check_tensors(file, config := ModelConfig.from_gguf(file))
+        return config
+
+
 @pytest.fixture
 def configure(tmp_path: Path) -> Configure:
-    def config_of(model: GGUFBytes) -> ModelConfig:
+    def configured(model: GGUFBytes) -> ModelConfig:
         path = tmp_path / "model.gguf"
         path.write_bytes(model.build())
         with GGUFFile.open(path) as file:
             return ModelConfig.from_gguf(file)
 
-    return config_of
+    return configured
 
 
 def test_every_field_comes_from_its_key(configure: Configure) -> None:
@@ -118,15 +128,77 @@ def test_value_length_follows_key_length(configure: Configure) -> None:
     assert config.attention_scale == 0.125
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", TRAITS)
 def test_architecture_decides_on_rope_layout_bias_and_norm(
-    configure: Configure, architecture: str
+    tmp_path: Path, architecture: str
 ) -> None:
-    config = configure(tiny_model(architecture))
+    traits = TRAITS[architecture]
+    config = config_of(write_tiny_model(tmp_path / "m.gguf", architecture, "F32"))
     assert config.architecture == architecture
-    assert config.rope.interleaved == (architecture == "llama")
-    assert config.qkv_bias == (architecture == "qwen2")
-    assert config.qk_norm == (architecture == "qwen3")
+    assert config.rope.interleaved == FACTS[architecture].interleaved
+    assert config.qkv_bias == traits.attention_bias
+    assert config.qk_norm == (traits.qk_norm is not None)
+    assert config.fused_qkv == traits.fused_qkv
+    assert config.tied_output == traits.tied_output
+    assert config.num_experts == traits.num_experts
+
+
+@pytest.mark.parametrize("architecture", TRAITS)
+def test_layers_see_and_turn_as_the_architecture_has_it(tmp_path: Path, architecture: str) -> None:
+    facts, num_layers = FACTS[architecture], 13
+    path = write_tiny_model(tmp_path / "m.gguf", architecture, "F32", num_layers=num_layers)
+    keys = TRAITS[architecture].keys
+    layers = config_of(path).layers or (LayerConfig(),) * num_layers
+    assert [layer.window for layer in layers] == windows(facts, keys, num_layers)
+    for number, layer in enumerate(layers, 1):
+        period = facts.no_rope_period
+        still = facts.no_rope or (period and number % period == 0)
+        still = still or (facts.rope_under_windows_only and not layer.window)
+        assert (layer.rope == "none") == bool(still)
+        assert (layer.rope == "local") == bool(facts.local_base and layer.window)
+
+
+def test_a_window_of_its_own_base_rotates_by_it(tmp_path: Path) -> None:
+    key = {"rope.freq_base_swa": 500.0}
+    config = config_of(write_tiny_model(tmp_path / "m.gguf", "gemma2", "F32", keys=key))
+    assert [layer.rope for layer in config.layers] == ["local", "main"]
+    assert config.local_rope is not None
+    assert (config.local_rope.base, config.rope.base) == (500.0, 10000.0)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "windowed"),
+    [
+        (3, [1, 1, 0, 1]),
+        (1, [0, 0, 0, 0]),
+        (0, [0, 0, 0, 0]),
+        ([True, False, False, True], [1, 0, 0, 1]),
+    ],
+    ids=str,
+)
+def test_a_pattern_in_the_file_comes_before_the_architectures(
+    tmp_path: Path, pattern: Any, windowed: list[int]
+) -> None:
+    keys = {"attention.sliding_window_pattern": pattern}
+    path = write_tiny_model(tmp_path / "m.gguf", "gemma2", "F32", num_layers=4, keys=keys)
+    layers = config_of(path).layers or (LayerConfig(),) * 4
+    assert [layer.window for layer in layers] == [20 * kind for kind in windowed]
+
+
+def test_a_pattern_of_another_length_is_refused(tmp_path: Path) -> None:
+    keys = {"attention.sliding_window_pattern": [True] * 3}
+    path = write_tiny_model(tmp_path / "m.gguf", "gemma2", "F32", keys=keys)
+    with pytest.raises(ModelFileError, match="3 entries for 2 layers"):
+        config_of(path)
+
+
+@pytest.mark.parametrize(("num_layers", "width"), [(62, 16), (61, 32)])
+def test_the_largest_gemma_3_scales_scores_by_the_width_of_a_head_in_the_stream(
+    tmp_path: Path, num_layers: int, width: int
+) -> None:
+    path = tmp_path / "m.gguf"
+    write_tiny_model(path, "gemma3", "F32", num_layers=num_layers, head_dim=32, vocab_size=320)
+    assert config_of(path).attention_scale == pytest.approx(width**-0.5)
 
 
 def test_name_of_a_hostile_file_is_short_and_printable(configure: Configure) -> None:

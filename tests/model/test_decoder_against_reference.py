@@ -13,7 +13,7 @@ from decoder_steps import teacher_forced
 import reference
 from reference.blocks import FORMATS
 from reference.decoder import ReferenceDecoder, kl_divergences
-from reference.peer_cases import QUANTIZED, QUANTIZED_SEED, prompt
+from reference.peer_cases import CASES, QUANTIZED, QUANTIZED_SEED, prompt
 from reference.tiny_models import ROPE_SCALINGS, write_tiny_model
 
 PEER = json.loads(Path(reference.__file__).with_name("peer_logits.json").read_text())
@@ -87,6 +87,39 @@ def test_logits_of_every_rope_scaling(tmp_path: Path, architecture: str, scaling
         tmp_path / "m.gguf", architecture, "F32", rope_scaling=scaling, head_dim=32
     )
     assert_matches(path)
+
+
+@pytest.mark.parametrize("case", sorted(CASES.keys() - {c for c in CASES if c[:5] == "llama"}))
+def test_logits_of_every_case_that_llama_cpp_was_asked(tmp_path: Path, case: str) -> None:
+    architecture, knobs = CASES[case]
+    path = write_tiny_model(tmp_path / "m.gguf", architecture, "Q8_0", **knobs)
+    assert_matches(path, step_sizes=[70, 1, 25])
+
+
+@pytest.mark.parametrize("architecture", ["gpt-oss", "gemma2", "cohere2", "gpt2"])
+def test_default_activations_stay_close_in_every_kind_of_network(
+    tmp_path: Path, architecture: str
+) -> None:
+    weight_format = "MXFP4" if architecture == "gpt-oss" else "Q4_0"
+    path = write_tiny_model(tmp_path / "m.gguf", architecture, weight_format, seed=1)
+    ids = prompt(515)
+    divergence = kl_divergences(ReferenceDecoder(path).logits(ids), teacher_forced(path, ids))
+    assert np.median(divergence) < 5e-3
+
+
+@pytest.mark.parametrize("window", [1, 64, 65, 1100])
+def test_a_window_ends_where_the_architecture_says(tmp_path: Path, window: int) -> None:
+    """Around the tiles of 64 and ranges of 1,024 positions in which attention is computed; decoding
+    single tokens and a prompt that is cut find the same positions."""
+    path = write_tiny_model(
+        tmp_path / "m.gguf",
+        "gemma2",
+        "F32",
+        vocab_size=320,
+        context_length=2048,
+        keys={"attention.sliding_window": window},
+    )
+    assert_matches(path, prompt_length=1300, step_sizes=[700, 400, 197, 1, 1, 1])
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -138,7 +138,8 @@ def model_with_factors(data: bytes, type_id: int = 0) -> GGUFBytes:
 def read(path: Path, model: GGUFBytes) -> np.ndarray:
     path.write_bytes(model.build())
     with GGUFFile.open(path) as file:
-        return rope_frequencies(file, ModelConfig.from_gguf(file).rope)
+        config = ModelConfig.from_gguf(file)
+        return rope_frequencies(file, config.rope, config.context_length)
 
 
 def test_divisors_are_read_from_the_file(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A decoder-only transformer over a GGUF file, in float64 NumPy: the product's oracle.
 
-Covers `llama` (with Mixtral's experts and Llama 3's rope factors), `qwen2` and `qwen3`.
-What a file does not hold (a bias, a q/k norm, an output matrix) is a step that is absent.
+What a file does not hold (a bias, a norm, an output matrix) is a step that is absent; what the
+architecture's name alone implies is in facts.py.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from gguf import GGUFReader
 
-from reference.blocks import decode
-from reference.rope import rope_from_metadata
-
-# Pairs that turn together: neighbours in llama's files (converted so), halves in the others.
-INTERLEAVED_ROPE = {"llama": True, "qwen2": False, "qwen3": False}
+from reference.facts import FACTS, windows
+from reference.feed_forward import FeedForward, softmax
+from reference.rope import Rope, rope_from_metadata
+from reference.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -40,28 +39,57 @@ class ReferenceDecoder:
             for name, value in metadata.items()
             if name.startswith(prefix)
         }
-        self.tensors = {
-            tensor.name: decode(tensor.data, tensor.tensor_type) for tensor in reader.tensors
-        }
-        self.tensors.setdefault("output.weight", self.tensors["token_embd.weight"])
+        self.facts = FACTS[architecture]
+        norm = "layer_norm_epsilon" if self.facts.layer_norm else "layer_norm_rms_epsilon"
+        self.weights = Weights(
+            reader, layer_norm=self.facts.layer_norm, epsilon=float(keys[f"attention.{norm}"])
+        )
+        self.tensors = self.weights.tensors
+        self.feed_forward = FeedForward(
+            self.weights, self.facts, int(keys.get("expert_used_count", 0))
+        )
 
         self.context_length = int(keys["context_length"])
         self.num_layers = int(keys["block_count"])
         self.num_heads = int(keys["attention.head_count"])
         self.num_kv_heads = int(keys.get("attention.head_count_kv", self.num_heads))
-        self.head_dim = int(
-            keys.get("attention.key_length", keys["embedding_length"] // self.num_heads)
-        )
-        self.epsilon = float(keys["attention.layer_norm_rms_epsilon"])
-        self.num_experts_used = int(keys.get("expert_used_count", 0))
-        self.rope = rope_from_metadata(
-            keys,
-            dim=int(keys.get("rope.dimension_count", self.head_dim)),
-            interleaved=INTERLEAVED_ROPE[architecture],
-            context_length=self.context_length,
-            factors=self.tensors.get("rope_freqs.weight"),
-        )
+        width = int(keys["embedding_length"])
+        self.head_dim = int(keys.get("attention.key_length", width // self.num_heads))
+        wide = self.num_layers == self.facts.wide_scale_layers
+        usual_scale = (width // self.num_heads if wide else self.head_dim) ** -0.5
+        self.attention_scale = float(keys.get("attention.scale", usual_scale))
+        self.embedding_scale = float(keys.get("embedding_scale", 1.0))
+        if self.facts.scaled_embedding:
+            self.embedding_scale = width**0.5
+        self.residual_scale = float(keys.get("residual_scale", 1.0))
+        logit_scale = float(keys.get("logit_scale", 1.0))
+        self.logit_scale = 1 / logit_scale if self.facts.inverse_logit_scale else logit_scale
+        self.attention_cap = keys.get("attn_logit_softcapping", self.facts.attention_cap)
+        self.logit_cap = keys.get("final_logit_softcapping", self.facts.logit_cap)
+        self.windows = windows(self.facts, keys, self.num_layers)
+        self.rope, self.local_rope = self._ropes(keys)
         self.reset()
+
+    def _ropes(self, keys: dict[str, Any]) -> tuple[Rope, Rope]:
+        """Of layers that see everything and of those that do not."""
+        original = int(keys.get("rope.scaling.original_context_length", self.context_length))
+        longer = self.context_length > original
+        factors = self.tensors.get(f"rope_factors_{'long' if longer else 'short'}.weight")
+
+        def rope(keys: dict[str, Any]) -> Rope:
+            return rope_from_metadata(
+                keys,
+                dim=int(keys.get("rope.dimension_count", self.head_dim)),
+                interleaved=self.facts.interleaved,
+                context_length=self.context_length,
+                factors=self.tensors.get("rope_freqs.weight", factors),
+            )
+
+        base = keys.get("rope.freq_base_swa", self.facts.local_base)
+        local = dict(keys) if base is None else {**keys, "rope.freq_base": base}
+        if self.facts.plain_local_rope:
+            local = {k: v for k, v in local.items() if not k.startswith("rope.scal")}
+        return rope(keys), rope(local)
 
     def reset(self) -> None:
         """Forgets the sequence."""
@@ -86,61 +114,95 @@ class ReferenceDecoder:
 
     def extend(self, token_ids: Sequence[int]) -> Output:
         """Appends tokens to the sequence and returns what the model says after each."""
+        past = len(self.keys[0])
         x = self.tensors["token_embd.weight"][np.asarray(token_ids, dtype=np.int64)]
+        x = x * self.embedding_scale
+        if "position_embd" in self.weights:
+            x = x + self.weights["position_embd"][past : past + len(x)]
         for layer in range(self.num_layers):
-            x = x + self._attention(layer, self._norm(x, f"blk.{layer}.attn_norm.weight"))
-            x = x + self._feed_forward(layer, self._norm(x, f"blk.{layer}.ffn_norm.weight"))
-        hidden = self._norm(x, "output_norm.weight")
-        return Output(self._linear(hidden, "output"), hidden)
+            x = self._layer(layer, x)
+        hidden = self.weights.norm(x, "output_norm")
+        logits = self.weights.linear(hidden, "output") * self.logit_scale
+        return Output(_capped(logits, self.logit_cap), hidden)
+
+    def _layer(self, layer: int, x: np.ndarray) -> np.ndarray:
+        name = f"blk.{layer}"
+        norm = self.weights.norm
+        normed = norm(x, f"{name}.attn_norm")
+        # Falcon's larger models have a norm of their own for attention.
+        attended = self._attention(
+            layer,
+            norm(x, f"{name}.attn_norm_2") if (f"{name}.attn_norm_2" in self.weights) else normed,
+        )
+        ffn_norm = f"{name}.{self.facts.ffn_norm}"
+        if self.facts.ffn_norm == "ffn_norm":
+            attended = norm(attended, f"{name}.post_attention_norm")
+        x = x + self.residual_scale * attended
+        parallel = self.facts.parallel or (self.facts.layer_norm and ffn_norm not in self.weights)
+        added = self.feed_forward(layer, normed if parallel else norm(x, ffn_norm))
+        return x + self.residual_scale * norm(added, f"{name}.post_ffw_norm")
 
     def _attention(self, layer: int, x: np.ndarray) -> np.ndarray:
         name = f"blk.{layer}.attn"
         length, past = len(x), len(self.keys[layer])
         positions = np.arange(past, past + length)
-        q = self._linear(x, f"{name}_q").reshape(length, self.num_heads, self.head_dim)
-        k = self._linear(x, f"{name}_k").reshape(length, self.num_kv_heads, self.head_dim)
-        v = self._linear(x, f"{name}_v").reshape(length, self.num_kv_heads, self.head_dim)
-        if f"{name}_q_norm.weight" in self.tensors:
-            q = self._norm(q, f"{name}_q_norm.weight")
-            k = self._norm(k, f"{name}_k_norm.weight")
-        q = self.rope.rotate(q, positions)
-        k = self.rope.rotate(k, positions)
+        q, k, v = self._rotated(layer, *self._projected(name, x), positions)
         self.keys[layer] = k = np.concatenate([self.keys[layer], k])
         self.values[layer] = v = np.concatenate([self.values[layer], v])
 
         # Query heads g * group .. (g + 1) * group - 1 share key/value head g.
         group = self.num_heads // self.num_kv_heads
         q = q.reshape(length, self.num_kv_heads, group, self.head_dim)
-        scores = np.einsum("ighd,jgd->ghij", q, k) / np.sqrt(self.head_dim)
-        scores[..., np.arange(past + length) > positions[:, None]] = -np.inf
-        mixed = np.einsum("ghij,jgd->ighd", _softmax(scores), v)
-        return self._linear(mixed.reshape(length, -1), f"{name}_output")
+        scores = np.einsum("ighd,jgd->ghij", q, k) * self.attention_scale
+        scores = _capped(scores, self.attention_cap)
+        distance = positions[:, None] - np.arange(past + length)
+        scores[..., distance < 0] = -np.inf
+        if self.windows[layer]:
+            scores[..., distance >= self.windows[layer]] = -np.inf
+        mixed = np.einsum("ghij,jgd->ighd", self._shares(name, scores), v)
+        return self.weights.linear(mixed.reshape(length, -1), f"{name}_output")
 
-    def _feed_forward(self, layer: int, x: np.ndarray) -> np.ndarray:
-        name = f"blk.{layer}.ffn"
-        if f"{name}_gate_inp.weight" in self.tensors:
-            return self._experts(name, x)
-        gate, up = self._linear(x, f"{name}_gate"), self._linear(x, f"{name}_up")
-        return self._linear(_silu(gate) * up, f"{name}_down")
+    def _projected(self, name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Queries, keys and values as heads (len, heads, head_dim), q and k normed."""
+        heads = (self.num_heads, self.num_kv_heads, self.num_kv_heads)
+        if f"{name}_qkv" in self.weights:
+            ends = np.cumsum(heads)[:2] * self.head_dim
+            flat = np.split(self.weights.linear(x, f"{name}_qkv"), ends, axis=-1)
+        else:
+            flat = [self.weights.linear(x, f"{name}_{part}") for part in "qkv"]
+        parts = [y.reshape(len(x), n, self.head_dim) for y, n in zip(flat, heads, strict=True)]
+        for i, part in enumerate("qk"):
+            norm = f"{name}_{part}_norm"
+            if norm in self.weights and self.weights[norm].shape == flat[i].shape[1:]:
+                # One norm over all heads; with a single head it is the same as one for each.
+                parts[i] = self.weights.norm(flat[i], norm).reshape(parts[i].shape)
+            else:
+                parts[i] = self.weights.norm(parts[i], norm)
+        return parts[0], parts[1], parts[2]
 
-    def _experts(self, name: str, x: np.ndarray) -> np.ndarray:
-        """The best experts of each token, weighted by their share of the router's softmax."""
-        gate, up, down = (self.tensors[f"{name}_{w}_exps.weight"] for w in ("gate", "up", "down"))
-        probabilities = _softmax(self._linear(x, f"{name}_gate_inp"))
-        result = np.zeros_like(x)
-        for row, chances in enumerate(probabilities):
-            chosen = np.argsort(-chances, kind="stable")[: self.num_experts_used]
-            for expert in chosen:
-                inner = _silu(gate[expert] @ x[row]) * (up[expert] @ x[row])
-                result[row] += chances[expert] / chances[chosen].sum() * (down[expert] @ inner)
-        return result
+    def _rotated(
+        self, layer: int, q: np.ndarray, k: np.ndarray, v: np.ndarray, positions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        facts, windowed = self.facts, self.windows[layer] > 0
+        period = facts.no_rope_period
+        if facts.no_rope or (period and (layer + 1) % period == 0):
+            return q, k, v
+        if facts.rope_under_windows_only and not windowed:
+            return q, k, v
+        rope = self.local_rope if windowed else self.rope
+        return rope.rotate(q, positions), rope.rotate(k, positions), v
 
-    def _linear(self, x: np.ndarray, name: str) -> np.ndarray:
-        return x @ self.tensors[f"{name}.weight"].T + self.tensors.get(f"{name}.bias", 0.0)
+    def _shares(self, name: str, scores: np.ndarray) -> np.ndarray:
+        """Softmax of scores (groups, heads of a group, len, past + len); sinks take their part."""
+        if f"{name}_sinks" not in self.weights:
+            return softmax(scores)
+        sinks = self.weights[f"{name}_sinks"].reshape(*scores.shape[:2], 1, 1)
+        sinks = np.broadcast_to(sinks, (*scores.shape[:3], 1))
+        return softmax(np.concatenate([scores, sinks], axis=-1))[..., :-1]
 
-    def _norm(self, x: np.ndarray, name: str) -> np.ndarray:
-        mean_square = np.mean(x * x, axis=-1, keepdims=True)
-        return x / np.sqrt(mean_square + self.epsilon) * self.tensors[name]
+
+def _capped(x: np.ndarray, cap: float) -> np.ndarray:
+    return cap * np.tanh(x / cap) if cap else x
 
 
 def kl_divergences(logits: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -157,12 +219,3 @@ def negative_log_likelihoods(logits: np.ndarray, targets: Sequence[int]) -> np.n
 def _log_softmax(x: np.ndarray) -> np.ndarray:
     x = x - x.max(axis=-1, keepdims=True)
     return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
-
-
-def _softmax(x: np.ndarray) -> np.ndarray:
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
-
-
-def _silu(x: np.ndarray) -> np.ndarray:
-    return x / (1.0 + np.exp(-x))

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from reference.tiny_traits import TRAITS
+
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-gqa": ("llama", {}),
     "llama-mqa-head-128": ("llama", {"num_kv_heads": 1, "head_dim": 128}),
@@ -26,6 +28,27 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("qwen3", {"head_dim": 32}),
     "qwen3-yarn": ("qwen3", {"rope_scaling": "yarn", "head_dim": 64, "context_length": 1024}),
 }
+
+# One for each of the other architectures, and for what their files may have or not.
+CASES |= {name: (name, {}) for name in TRAITS if name not in CASES and name != "llama"}
+CASES |= {
+    "gemma2-pattern": ("gemma2", {"keys": {"attention.sliding_window_pattern": [False, True]}}),
+    "phi3-short": ("phi3", {"keys": {"rope.scaling.original_context_length": 256}}),
+    "gpt-oss-yarn": ("gpt-oss", {"rope_scaling": "yarn", "head_dim": 32}),
+    "olmo2-windows": (
+        "olmo2",
+        {"num_layers": 4, "rope_scaling": "yarn", "keys": {"attention.sliding_window": 20}},
+    ),
+    "olmoe": ("olmoe", {"num_kv_heads": 4}),
+    "stablelm-parallel": (
+        "stablelm",
+        {"changes": {"pre_norms": ("attn_norm",), "qk_norm": "each-head"}},
+    ),
+    "falcon-two-norms": ("falcon", {"changes": {"pre_norms": ("attn_norm", "attn_norm_2")}}),
+}
+# llama.cpp looks GELU up in a table of float16.
+ROUNDED = ("gemma", "gemma2", "gemma2-pattern", "gemma3", "starcoder2", "falcon", "gpt2")
+ROUNDED += ("falcon-two-norms",)
 
 # Keys that llama.cpp heeds for other architectures only, as arguments to it.
 PEER_ARGUMENTS = {"llama-yarn-betas": {"yarn_beta_fast": 24.0, "yarn_beta_slow": 2.0}}

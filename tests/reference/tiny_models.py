@@ -6,7 +6,7 @@ arguments of TinyModel change its shape. The same arguments give the same bytes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 
 from reference.random_weights import random_matrix, uniform
+from reference.tiny_traits import TRAITS, Traits
 from reference.tiny_vocabularies import write_vocabulary
 
 # llama.cpp's Q4_K_M: mostly Q4_K, Q6_K where it helps, and where a row is no multiple of 256
@@ -30,7 +31,7 @@ class TinyModel:
     architecture: str
     weight_format: str  # a ggml format, or "Q4_K_M" for the mixture
     seed: int = 0
-    num_layers: int = 2
+    num_layers: int | None = None  # None: as many as show all that the architecture has
     dim: int | None = None  # None: 64, or 256 where the format has blocks of 256
     num_heads: int = 4
     num_kv_heads: int = 2
@@ -40,12 +41,14 @@ class TinyModel:
     context_length: int = 256
     attention_bias: bool | None = None  # None: as the architecture has it
     qk_norm: bool | None = None  # None: as the architecture has it
-    tied_output: bool = False
-    num_experts: int = 0
+    tied_output: bool | None = None  # None: as the architecture has it
+    num_experts: int | None = None  # None: as the architecture has them
     num_experts_used: int = 2
     rope_base: float = 10000.0
     rope_scaling: str | None = None  # one of ROPE_SCALINGS; None writes no key
     vocabulary: str | None = None  # None: "qwen2" for the qwens, else "llama-bpe"
+    keys: dict[str, Any] = field(default_factory=dict)  # in place of, or beyond, the traits'
+    changes: dict[str, Any] = field(default_factory=dict)  # of the architecture's traits
 
     @property
     def hidden(self) -> int:
@@ -63,12 +66,16 @@ class TinyModel:
         return self.feed_forward or 2 * self.hidden
 
     @property
-    def has_attention_bias(self) -> bool:
-        return self.architecture == "qwen2" if self.attention_bias is None else self.attention_bias
-
-    @property
-    def has_qk_norm(self) -> bool:
-        return self.architecture == "qwen3" if self.qk_norm is None else self.qk_norm
+    def traits(self) -> Traits:
+        """Those of the architecture with what this model has otherwise."""
+        traits = replace(TRAITS[self.architecture], **self.changes)
+        own: dict[str, Any] = {"keys": traits.keys | self.keys}
+        for name in ("num_layers", "attention_bias", "tied_output", "num_experts"):
+            if (value := getattr(self, name)) is not None:
+                own[name] = value
+        if self.qk_norm is not None:
+            own["qk_norm"] = "head" if self.qk_norm else None
+        return replace(traits, **own)
 
     def format_of(self, name: str, row: int) -> GGMLQuantizationType:
         chosen = self.weight_format
@@ -105,24 +112,33 @@ def _usual_vocabulary(model: TinyModel) -> str:
 
 
 def _write_metadata(writer: GGUFWriter, model: TinyModel) -> None:
-    writer.add_name(f"tiny {model.architecture} {model.weight_format}")
+    traits = model.traits
+    writer.add_name(f"tiny {model.weight_format}")
     writer.add_context_length(model.context_length)
-    writer.add_block_count(model.num_layers)
+    writer.add_block_count(traits.num_layers)
     writer.add_embedding_length(model.hidden)
     writer.add_feed_forward_length(model.inner)
     writer.add_head_count(model.num_heads)
     writer.add_head_count_kv(model.num_kv_heads)
-    writer.add_layer_norm_rms_eps(1e-5)
+    if traits.layer_norm:
+        writer.add_layer_norm_eps(1e-5)
+    else:
+        writer.add_layer_norm_rms_eps(1e-5)
     if model.head_dim is not None:
         writer.add_key_length(model.head_size)
         writer.add_value_length(model.head_size)
-    writer.add_rope_dimension_count(model.head_size)
-    writer.add_rope_freq_base(model.rope_base)
-    if model.num_experts:
-        writer.add_expert_count(model.num_experts)
+    if traits.rotates:
+        if "rope.dimension_count" not in traits.keys:
+            writer.add_rope_dimension_count(model.head_size)
+        writer.add_rope_freq_base(model.rope_base)
+    if traits.num_experts:
+        writer.add_expert_count(traits.num_experts)
         writer.add_expert_used_count(model.num_experts_used)
     if model.rope_scaling not in (None, "llama3"):
         _write_rope_scaling(writer, model, model.rope_scaling)
+    add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+    for name, value in traits.keys.items():
+        add.get(type(value), writer.add_array)(f"{model.architecture}.{name}", value)
 
 
 def _write_rope_scaling(writer: GGUFWriter, model: TinyModel, scaling: str) -> None:
@@ -139,48 +155,112 @@ def _write_rope_scaling(writer: GGUFWriter, model: TinyModel, scaling: str) -> N
 
 
 def _write_tensors(writer: GGUFWriter, model: TinyModel) -> None:
-    dim, q_dim = model.hidden, model.num_heads * model.head_size
-    kv_dim = model.num_kv_heads * model.head_size
-    experts = (model.num_experts,) if model.num_experts else ()
+    _TensorWriter(writer, model).write()
 
-    def matrix(name: str, *shape: int, gain: float = 1.0) -> None:
+
+class _TensorWriter:
+    def __init__(self, writer: GGUFWriter, model: TinyModel) -> None:
+        self._writer = writer
+        self._model = model
+        self._traits = model.traits
+
+    def write(self) -> None:
+        model, traits = self._model, self._traits
+        dim, half = model.hidden, model.head_size // 2
+        # A gain of 3 spreads the logits over +-10: a likely token stands out as in real models.
+        self._matrix("token_embd", model.vocab_size, dim, gain=3.0)
+        if not traits.tied_output:
+            self._matrix("output", model.vocab_size, dim, gain=3.0)
+        self._norm("output_norm", dim)
+        if not traits.rotates:
+            self._vector("position_embd.weight", (model.context_length, dim), deviation=1.0)
+        if model.rope_scaling == "llama3":
+            self._writer.add_tensor("rope_freqs.weight", _llama3_factors(model))
+        if traits.long_factors:
+            for length, around in (("short", 1.5), ("long", 4.0)):
+                self._vector(f"rope_factors_{length}.weight", (half,), around=around)
+        for layer in range(traits.num_layers):
+            for norm in (*traits.pre_norms, *traits.post_norms):
+                self._norm(f"blk.{layer}.{norm}", dim)
+            self._attention(f"blk.{layer}.attn")
+            if traits.num_experts:
+                self._experts(f"blk.{layer}.ffn")
+            else:
+                self._feed_forward(f"blk.{layer}.ffn", model.inner, "")
+
+    def _attention(self, name: str) -> None:
+        model, traits = self._model, self._traits
+        dim, q_dim = model.hidden, model.num_heads * model.head_size
+        kv_dim = model.num_kv_heads * model.head_size
+        parts = {"q": q_dim, "k": kv_dim, "v": kv_dim}
+        if traits.fused_qkv:
+            parts = {"qkv": q_dim + 2 * kv_dim}
+        for part, rows in parts.items():
+            self._matrix(f"{name}_{part}", rows, dim)
+            if traits.attention_bias:
+                self._vector(f"{name}_{part}.bias", (rows,))
+        self._matrix(f"{name}_output", dim, q_dim)
+        if traits.attn_output_bias:
+            self._vector(f"{name}_output.bias", (dim,))
+        if traits.qk_norm is not None:
+            for part, heads in (("q", model.num_heads), ("k", model.num_kv_heads)):
+                shape = {
+                    "head": (model.head_size,),
+                    "each-head": (heads, model.head_size),
+                    "whole": (heads * model.head_size,),
+                }[traits.qk_norm]
+                self._vector(f"{name}_{part}_norm.weight", shape, around=1.0)
+        if traits.sinks:
+            self._vector(f"{name}_sinks.weight", (model.num_heads,), deviation=2.0)
+
+    def _experts(self, name: str) -> None:
+        model, traits = self._model, self._traits
+        dim, experts = model.hidden, traits.num_experts
+        source = f"{model.seed} {name.removesuffix('.ffn')}.router"
+        router = uniform(source, (experts, dim), 2.0 / np.sqrt(dim))
+        self._writer.add_tensor(f"{name}_gate_inp.weight", router)
+        if traits.expert_bias:
+            self._vector(f"{name}_gate_inp.bias", (experts,))
+        inner = traits.keys.get("expert_feed_forward_length", model.inner)
+        for part, rows, columns in (("gate", inner, dim), ("up", inner, dim), ("down", dim, inner)):
+            self._matrix(f"{name}_{part}_exps", experts, rows, columns)
+            if traits.expert_bias:
+                self._vector(f"{name}_{part}_exps.bias", (experts, rows))
+        if traits.shared_expert is not None:
+            shared = traits.keys["expert_shared_feed_forward_length"]
+            self._feed_forward(name, shared, "_shexp")
+        if traits.shared_expert == "gated":
+            self._vector(f"{name}_gate_inp_shexp.weight", (dim,), deviation=1.0 / np.sqrt(dim))
+
+    def _feed_forward(self, name: str, inner: int, suffix: str) -> None:
+        dim, traits = self._model.hidden, self._traits
+        shapes = {"gate": (inner, dim), "up": (inner, dim), "down": (dim, inner)}
+        if traits.fused_gate_up:
+            shapes["up"] = (2 * inner, dim)
+        if traits.fused_gate_up or not traits.gated:
+            del shapes["gate"]
+        for part, shape in shapes.items():
+            self._matrix(f"{name}_{part}{suffix}", *shape)
+            if traits.ffn_bias:
+                self._vector(f"{name}_{part}{suffix}.bias", shape[:1])
+
+    def _norm(self, name: str, size: int) -> None:
+        self._vector(f"{name}.weight", (size,), around=1.0)
+        if self._traits.norm_bias:
+            self._vector(f"{name}.bias", (size,))
+
+    def _matrix(self, name: str, *shape: int, gain: float = 1.0) -> None:
+        model = self._model
         weight_format = model.format_of(name.split(".")[-1], shape[-1])
-        data = random_matrix(
-            f"{model.seed} {name}", shape, gain / np.sqrt(shape[-1]), weight_format
-        )
-        writer.add_tensor(f"{name}.weight", data, raw_dtype=weight_format)
+        source = f"{model.seed} {name}"
+        data = random_matrix(source, shape, gain / np.sqrt(shape[-1]), weight_format)
+        self._writer.add_tensor(f"{name}.weight", data, raw_dtype=weight_format)
 
-    def vector(name: str, size: int, *, around: float, deviation: float = 0.2) -> None:
-        writer.add_tensor(name, around + uniform(f"{model.seed} {name}", (size,), deviation))
-
-    # A gain of 3 spreads the logits over +-10: a likely token stands out as in real models.
-    matrix("token_embd", model.vocab_size, dim, gain=3.0)
-    if not model.tied_output:
-        matrix("output", model.vocab_size, dim, gain=3.0)
-    vector("output_norm.weight", dim, around=1.0)
-    if model.rope_scaling == "llama3":
-        writer.add_tensor("rope_freqs.weight", _llama3_factors(model))
-    for layer in range(model.num_layers):
-        name = f"blk.{layer}"
-        vector(f"{name}.attn_norm.weight", dim, around=1.0)
-        matrix(f"{name}.attn_q", q_dim, dim)
-        matrix(f"{name}.attn_k", kv_dim, dim)
-        matrix(f"{name}.attn_v", kv_dim, dim)
-        matrix(f"{name}.attn_output", dim, q_dim)
-        if model.has_attention_bias:
-            for part, size in (("q", q_dim), ("k", kv_dim), ("v", kv_dim)):
-                vector(f"{name}.attn_{part}.bias", size, around=0.0)
-        if model.has_qk_norm:
-            vector(f"{name}.attn_q_norm.weight", model.head_size, around=1.0)
-            vector(f"{name}.attn_k_norm.weight", model.head_size, around=1.0)
-        vector(f"{name}.ffn_norm.weight", dim, around=1.0)
-        if experts:
-            router = uniform(f"{model.seed} {name}.router", (*experts, dim), 2.0 / np.sqrt(dim))
-            writer.add_tensor(f"{name}.ffn_gate_inp.weight", router)
-        suffix = "_exps" if experts else ""
-        matrix(f"{name}.ffn_gate{suffix}", *experts, model.inner, dim)
-        matrix(f"{name}.ffn_up{suffix}", *experts, model.inner, dim)
-        matrix(f"{name}.ffn_down{suffix}", *experts, dim, model.inner)
+    def _vector(
+        self, name: str, shape: tuple[int, ...], *, around: float = 0.0, deviation: float = 0.2
+    ) -> None:
+        data = around + uniform(f"{self._model.seed} {name}", shape, deviation)
+        self._writer.add_tensor(name, data.astype(np.float32))
 
 
 def _llama3_factors(model: TinyModel) -> np.ndarray:

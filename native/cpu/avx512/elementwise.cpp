@@ -18,14 +18,8 @@ void store_f16(void* y, const float* x, std::int64_t n) {
 }  // namespace
 
 void install_avx512_elementwise(Kernels& k) {
-  k.rms_norm = rms_norm_body;
-  k.silu_mul = silu_mul_body;
-  k.add = add_body;
-  k.rope = rope_body;
+  install_bodies(k);
   k.store_kv[static_cast<int>(KvType::kF16)] = store_f16;
-  k.store_kv[static_cast<int>(KvType::kBf16)] = store_bf16_body;
-  k.store_kv[static_cast<int>(KvType::kQ8_0)] = store_q8_0_body;
-  k.store_kv[static_cast<int>(KvType::kF32)] = store_f32_body;
 }
 
 }  // namespace rocmforge::cpu

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rocmforge.model.architectures import ARCHITECTURES, Architecture
+from rocmforge.model.architecture import Architecture
+from rocmforge.model.architectures import ARCHITECTURES
 from rocmforge.model.check import ModelReport, check_model
 from rocmforge.model.config import ModelConfig
 from rocmforge.model.rope import RopeConfig, RopeScaling, rope_frequencies

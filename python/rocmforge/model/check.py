@@ -42,7 +42,7 @@ def check_model(path: str | os.PathLike[str]) -> ModelReport:
     with GGUFFile.open(path) as file:
         config = ModelConfig.from_gguf(file)
         unused = check_tensors(file, config)
-        rope_frequencies(file, config.rope)
+        rope_frequencies(file, config.rope, config.context_length)
         types = _totals(file)
         return ModelReport(
             path=file.path,

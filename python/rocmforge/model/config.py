@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import reprlib
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final
 
 from rocmforge.errors import ModelFileError, UnsupportedError
 from rocmforge.gguf import GGUFFile
-from rocmforge.model.architectures import Architecture, find_architecture
-from rocmforge.model.rope import RopeConfig, RopeScaling
+from rocmforge.model.architecture import Architecture, LogitScale, Norm, Parallel, Presence
+from rocmforge.model.architectures import find_architecture
+from rocmforge.model.keys import Keys
+from rocmforge.model.layers import LayerConfig, read_layers, read_local_rope
+from rocmforge.model.rope import RopeConfig
+from rocmforge.model.rope_keys import read_rope
 
 # Far above every published model, low enough that no product of two overflows 64 bits.
 MAX_LAYERS: Final = 4096
@@ -24,7 +28,7 @@ MAX_EXPERTS: Final = 1 << 14
 MAX_NAME: Final = 256  # characters
 
 _EMBEDDING: Final = "token_embd.weight"
-_MIN_POSITIVE: Final = 1e-30  # well inside the normal range of float32
+_POSITIONS: Final = "position_embd.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,18 @@ class ModelConfig:
     tied_output: bool  # the embedding serves as output matrix
     qkv_bias: bool
     qk_norm: bool
+    shared_ffn_size: int = 0  # of the expert that all tokens go to; 0 without one
+    num_positions: int = 0  # with an embedding of their own; 0 where positions rotate
+    attention_cap: float = 0.0  # scores become cap tanh(score / cap); 0: they stay
+    logit_cap: float = 0.0
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0  # on what attention and the feed-forward network add
+    logit_scale: float = 1.0
+    parallel_residual: bool = False  # the feed-forward network reads what attention reads
+    two_attn_norms: bool = False  # attn_norm_2 before attention, attn_norm before the other
+    fused_qkv: bool = False  # attn_qkv in place of attn_q, attn_k and attn_v
+    layers: tuple[LayerConfig, ...] = ()  # empty: all as LayerConfig's defaults
+    local_rope: RopeConfig | None = None  # of layers whose `rope` is "local"
 
     @classmethod
     def from_gguf(cls, file: GGUFFile) -> ModelConfig:
@@ -69,27 +85,31 @@ class _Reader:
         self._file = file
         self._metadata = file.metadata
         self._architecture = architecture
+        self._keys = Keys(file, architecture)
 
     def read(self) -> ModelConfig:
+        keys, architecture, tensors = self._keys, self._architecture, self._file.tensors
         vocab_size = self._vocab_size()
-        hidden_size = self._uint("embedding_length", maximum=MAX_HIDDEN)
-        num_layers = self._uint("block_count", maximum=MAX_LAYERS)
-        num_heads = self._uniform("attention.head_count", maximum=MAX_HEADS)
-        num_kv_heads = self._uniform("attention.head_count_kv", num_heads, maximum=num_heads)
+        hidden_size = keys.uint("embedding_length", maximum=MAX_HIDDEN)
+        num_layers = keys.uint("block_count", maximum=MAX_LAYERS)
+        num_heads = keys.uniform("attention.head_count", maximum=MAX_HEADS)
+        num_kv_heads = keys.uniform("attention.head_count_kv", num_heads, maximum=num_heads)
         if num_heads % num_kv_heads:
             message = f"{num_heads} heads cannot share {num_kv_heads} key-value heads evenly"
-            self._fail("attention.head_count_kv", message)
+            keys.fail("attention.head_count_kv", message)
         head_dim = self._head_dim(hidden_size, num_heads)
-        value_dim = self._uint("attention.value_length", head_dim, maximum=MAX_HEAD_DIM)
+        value_dim = keys.uint("attention.value_length", head_dim, maximum=MAX_HEAD_DIM)
         num_experts, num_experts_used = self._experts()
-        ffn_size = self._uniform("feed_forward_length", maximum=MAX_FFN)
-        expert_ffn_size = self._uint("expert_feed_forward_length", ffn_size, maximum=MAX_FFN)
-        if not self._metadata.bool(self._key("attention.causal"), True):
+        ffn_size = keys.uniform("feed_forward_length", maximum=MAX_FFN)
+        if not self._metadata.bool(keys.key("attention.causal"), True):
             msg = f"{self._file.path} attends in both directions; only causal models are supported"
             raise UnsupportedError(msg)
-        context_length = self._uint("context_length", maximum=MAX_CONTEXT)
+        context_length = keys.uint("context_length", maximum=MAX_CONTEXT)
+        rope = read_rope(self._file, keys, architecture, head_dim, context_length)
+        layers = read_layers(self._metadata, keys, architecture, num_layers)
+        wide = num_layers == architecture.wide_scale_layers
         return ModelConfig(
-            architecture=self._architecture.name,
+            architecture=architecture.name,
             name=self._name(),
             num_layers=num_layers,
             hidden_size=hidden_size,
@@ -100,15 +120,82 @@ class _Reader:
             ffn_size=ffn_size,
             vocab_size=vocab_size,
             context_length=context_length,
-            norm_eps=self._float("attention.layer_norm_rms_epsilon", maximum=1.0),
-            attention_scale=1 / math.sqrt(head_dim),
-            rope=self._rope(head_dim, context_length),
+            norm_eps=self._norm_eps(),
+            attention_scale=self._multiplier(
+                "attention.scale", 1 / math.sqrt(hidden_size // num_heads if wide else head_dim)
+            ),
+            rope=rope,
             num_experts=num_experts,
             num_experts_used=num_experts_used,
-            expert_ffn_size=expert_ffn_size if num_experts else 0,
-            tied_output="output.weight" not in self._file.tensors,
-            qkv_bias="blk.0.attn_q.bias" in self._file.tensors,
-            qk_norm="blk.0.attn_q_norm.weight" in self._file.tensors,
+            expert_ffn_size=self._expert_ffn_size(ffn_size) if num_experts else 0,
+            tied_output="output.weight" not in tensors,
+            qkv_bias="blk.0.attn_q.bias" in tensors or "blk.0.attn_qkv.bias" in tensors,
+            qk_norm="blk.0.attn_q_norm.weight" in tensors,
+            shared_ffn_size=self._shared_ffn_size(ffn_size) if num_experts else 0,
+            num_positions=0 if architecture.rotates else self._num_positions(context_length),
+            attention_cap=self._cap("attn_logit_softcapping", architecture.attention_cap),
+            logit_cap=self._cap("final_logit_softcapping", architecture.logit_cap),
+            embedding_scale=(
+                math.sqrt(hidden_size)
+                if architecture.embedding_scale_by_width
+                else self._multiplier("embedding_scale", 1.0)
+            ),
+            residual_scale=self._multiplier("residual_scale", 1.0),
+            logit_scale=self._logit_scale(),
+            parallel_residual=self._parallel_residual(),
+            two_attn_norms=architecture.attn_norm_2 and "blk.0.attn_norm_2.weight" in tensors,
+            fused_qkv="blk.0.attn_qkv.weight" in tensors,
+            layers=layers,
+            local_rope=read_local_rope(keys, architecture, layers, rope),
+        )
+
+    def _norm_eps(self) -> float:
+        layer = self._architecture.norm is Norm.LAYER
+        return self._keys.float(
+            "attention.layer_norm_epsilon" if layer else "attention.layer_norm_rms_epsilon",
+            maximum=1.0,
+        )
+
+    def _multiplier(self, name: str, default: float) -> float:
+        return self._keys.float(name, default) if self._architecture.multipliers else default
+
+    def _logit_scale(self) -> float:
+        kind = self._architecture.logit_scale
+        if kind is LogitScale.ABSENT:
+            return 1.0
+        scale = self._keys.float("logit_scale")
+        return scale if kind is LogitScale.FACTOR else 1 / scale
+
+    def _cap(self, name: str, default: float) -> float:
+        return self._keys.float(name, default) if default else 0.0
+
+    def _parallel_residual(self) -> bool:
+        kind = self._architecture.parallel
+        if kind is Parallel.WITHOUT_FFN_NORM:
+            return "blk.0.ffn_norm.weight" not in self._file.tensors
+        return kind is Parallel.ALWAYS
+
+    def _num_positions(self, context_length: int) -> int:
+        table = self._file.tensors.get(_POSITIONS)
+        if table is None or len(table.shape) < 2 or table.shape[1] < context_length:
+            msg = f"{self._file.path}: no position embeddings for {context_length} positions"
+            raise ModelFileError(msg, key=_POSITIONS)
+        return table.shape[1]
+
+    def _expert_ffn_size(self, ffn_size: int) -> int:
+        default = None if self._architecture.only_experts else ffn_size
+        return self._keys.uint("expert_feed_forward_length", default, maximum=MAX_FFN)
+
+    def _shared_ffn_size(self, ffn_size: int) -> int:
+        presence = self._architecture.shared_expert
+        if presence is Presence.NEVER:
+            return 0
+        optional = presence is Presence.OPTIONAL
+        return self._keys.uint(
+            "expert_shared_feed_forward_length",
+            0 if optional else ffn_size,
+            minimum=0 if optional else 1,
+            maximum=MAX_FFN,
         )
 
     def _name(self) -> str:
@@ -129,8 +216,8 @@ class _Reader:
         if rows > MAX_VOCAB:
             msg = f"{self._file.path}: a vocabulary of {rows}; the limit is {MAX_VOCAB}"
             raise ModelFileError(msg, key=_EMBEDDING)
-        if self._uint("vocab_size", rows, maximum=MAX_VOCAB) != rows:
-            self._fail("vocab_size", f"the embedding has {rows} rows")
+        if self._keys.uint("vocab_size", rows, maximum=MAX_VOCAB) != rows:
+            self._keys.fail("vocab_size", f"the embedding has {rows} rows")
         num_tokens = self._metadata.count("tokenizer.ggml.tokens")
         if num_tokens is not None and num_tokens != rows:
             message = f"the vocabulary has {num_tokens} tokens, the embedding {rows} rows"
@@ -139,94 +226,23 @@ class _Reader:
 
     def _head_dim(self, hidden_size: int, num_heads: int) -> int:
         key = "attention.key_length"
-        if self._key(key) in self._metadata:
-            return self._uint(key, maximum=MAX_HEAD_DIM)
+        if key in self._keys:
+            return self._keys.uint(key, maximum=MAX_HEAD_DIM)
         if hidden_size % num_heads:
             message = f"{num_heads} heads do not divide a hidden size of {hidden_size}"
-            self._fail("attention.head_count", message)
+            self._keys.fail("attention.head_count", message)
         return hidden_size // num_heads
 
     def _experts(self) -> tuple[int, int]:
-        num_experts = self._uint("expert_count", 0, minimum=0, maximum=MAX_EXPERTS)
+        minimum = 1 if self._architecture.only_experts else 0
+        default = None if minimum else 0
+        num_experts = self._keys.uint("expert_count", default, minimum=minimum, maximum=MAX_EXPERTS)
         if num_experts == 0:
             return 0, 0
         if not self._architecture.experts:
             msg = f"experts are not supported in architecture {self._architecture.name!r}"
             raise UnsupportedError(msg)
-        if self._float("expert_weights_scale", 1.0) != 1:
-            msg = f"{self._key('expert_weights_scale')} other than 1 is not supported"
+        if self._keys.float("expert_weights_scale", 1.0) != 1:
+            msg = f"{self._keys.key('expert_weights_scale')} other than 1 is not supported"
             raise UnsupportedError(msg)
-        return num_experts, self._uint("expert_used_count", maximum=num_experts)
-
-    def _rope(self, head_dim: int, context_length: int) -> RopeConfig:
-        rotary_dim = self._uint("rope.dimension_count", head_dim, maximum=head_dim)
-        if rotary_dim % 2:
-            self._fail("rope.dimension_count", f"{rotary_dim} dimensions are not pairs")
-        base = self._float("rope.freq_base", 10000.0)
-        if base <= 1:
-            self._fail("rope.freq_base", f"{base} is not above 1")
-        # llama.cpp: without a type, scaling is linear; without a factor, there is none.
-        name = self._metadata.string(self._key("rope.scaling.type"), "linear")
-        if name not in {scaling.value for scaling in RopeScaling}:
-            known = ", ".join(scaling.value for scaling in RopeScaling)
-            msg = f"rope scaling {reprlib.repr(name)} is not supported; these kinds are: {known}"
-            raise UnsupportedError(msg)
-        old_factor = self._float("rope.scale_linear", 1.0)
-        factor = self._float("rope.scaling.factor", old_factor)
-        low = self._float("rope.scaling.low_freq_factor", 1.0)
-        high = self._float("rope.scaling.high_freq_factor", 4.0)
-        if high <= low:
-            self._fail("rope.scaling.high_freq_factor", f"{high} is not above {low}")
-        original = self._uint(
-            "rope.scaling.original_context_length", context_length, maximum=MAX_CONTEXT
-        )
-        scaling = RopeScaling(name)
-        if factor == 1 and scaling is RopeScaling.LINEAR:
-            scaling = RopeScaling.NONE
-        return RopeConfig(
-            rotary_dim=rotary_dim,
-            interleaved=self._architecture.rope_interleaved,
-            base=base,
-            scaling=scaling,
-            factor=factor,
-            original_context_length=original,
-            attn_factor=self._float("rope.scaling.attn_factor", 1.0),
-            beta_fast=self._float("rope.scaling.yarn_beta_fast", 32.0),
-            beta_slow=self._float("rope.scaling.yarn_beta_slow", 1.0),
-            low_freq_factor=low,
-            high_freq_factor=high,
-            has_factors="rope_freqs.weight" in self._file.tensors,
-        )
-
-    def _key(self, name: str) -> str:
-        return f"{self._architecture.name}.{name}"
-
-    def _uint(
-        self, name: str, default: int | None = None, *, minimum: int = 1, maximum: int
-    ) -> int:
-        key = self._key(name)
-        if default is not None and key not in self._metadata:
-            return default
-        return self._metadata.uint(key, minimum=minimum, maximum=maximum)
-
-    def _uniform(self, name: str, default: int | None = None, *, maximum: int) -> int:
-        """A number that may be given once for each layer, if it is the same for all."""
-        key = self._key(name)
-        if not self._metadata.is_array(key):
-            return self._uint(name, default, maximum=maximum)
-        values = self._metadata.ints(key, minimum=1, maximum=maximum)
-        if values.size == 0:
-            self._metadata.fail(key, "the list is empty")
-        if (values != values[0]).any():
-            msg = f"{key} differs between layers, which is not supported"
-            raise UnsupportedError(msg)
-        return int(values[0])
-
-    def _float(self, name: str, default: float | None = None, *, maximum: float = 1e30) -> float:
-        key = self._key(name)
-        if default is not None and key not in self._metadata:
-            return default
-        return self._metadata.float(key, minimum=_MIN_POSITIVE, maximum=maximum)
-
-    def _fail(self, name: str, message: str) -> NoReturn:
-        self._metadata.fail(self._key(name), message)
+        return num_experts, self._keys.uint("expert_used_count", maximum=num_experts)

@@ -67,7 +67,8 @@ def step_bytes(config: ModelConfig, options: LoadOptions) -> int:
     kv = config.num_kv_heads * (config.head_dim + config.value_dim)
     values = config.num_heads * config.value_dim
     widest = max(config.hidden_size, values, ffn)
-    floats = 2 * config.hidden_size + q + kv + values + config.num_experts + config.head_dim
+    streams = 3 if config.parallel_residual else 2
+    floats = streams * config.hidden_size + q + kv + values + config.num_experts + config.head_dim
     floats += used * (3 * ffn + config.hidden_size + widest // 2)  # quantized: 10 bits a value
     tokens, seqs = options.max_num_tokens, options.max_num_seqs
     split = tokens if options.deterministic else seqs

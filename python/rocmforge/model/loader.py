@@ -13,23 +13,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-
 from rocmforge import _native
 from rocmforge.errors import InvalidArgumentError, OutOfMemoryError, UnsupportedError
 from rocmforge.gguf import GGUFFile
 from rocmforge.model.cache_size import CacheSize
 from rocmforge.model.config import ModelConfig
-from rocmforge.model.decoder_spec import decoder_spec
 from rocmforge.model.device_choice import falls_back
 from rocmforge.model.execution_plan import ExecutionPlan, Placement, plan_model, plan_on
 from rocmforge.model.gpu_memory import gpu_memory_limit
 from rocmforge.model.host import default_threads
 from rocmforge.model.load_progress import LoadProgress
+from rocmforge.model.native_spec import decoder_spec, native_weights
 from rocmforge.model.options import LoadOptions
-from rocmforge.model.rope import rope_frequencies
-from rocmforge.model.tensors import TensorSpec, check_tensors, expected_tensors
+from rocmforge.model.tensors import check_tensors, expected_tensors
 
 EMBEDDED_MODEL: Final = "stories-14m-Q4_K_M.gguf"
 MAX_THREADS: Final = 1024
@@ -146,8 +142,8 @@ def _decoder(
     progress = progress or LoadProgress()
     progress.begin(sum(plan.weight_bytes(device) for device in {p.device for p in plan.parts}))
     decoder = _native.Decoder(
-        decoder_spec(config, rope_frequencies(file, config.rope)),
-        {spec.name: _weight(file, spec) for spec in specs},
+        decoder_spec(file, config, plan.cache.max_model_len),
+        {name: weight for spec in specs for name, weight in native_weights(file, spec)},
         num_threads=threads,
         float_activations=options.activations == "float",
         deterministic=options.deterministic,
@@ -163,24 +159,6 @@ def _decoder(
     )
     progress.end()
     return decoder
-
-
-def _weight(
-    file: GGUFFile, spec: TensorSpec
-) -> tuple[npt.NDArray[np.generic], str, tuple[int, int, int], tuple[int, int] | None]:
-    """(memory, format, (matrices, rows, columns), descriptor and offset of the file if the memory
-    is its mapping), as the native decoder takes it."""
-    tensor = file.tensors[spec.name]
-    data = file.tensor_data(spec.name)
-    if spec.kind == "vector":
-        floats = _native.cpu.dequantize(tensor.type.name, data)
-        return floats, "F32", (1, 1, floats.size), None
-    columns, rows, matrices = (*spec.shape, 1)[:3]
-    aligned = data.ctypes.data % 4 == 0
-    if not aligned:  # a file with general.alignment below 4: float rows need more
-        data = data.copy()
-    place = file.tensor_place(spec.name) if aligned else None
-    return data, tensor.type.name, (matrices, rows, columns), place
 
 
 def _checked_threads(threads: int | None) -> int:

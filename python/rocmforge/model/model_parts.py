@@ -9,11 +9,11 @@ from typing import Final
 from rocmforge import _native
 from rocmforge.gguf import GGUFFile
 from rocmforge.model.config import ModelConfig
-from rocmforge.model.decoder_spec import decoder_spec
-from rocmforge.model.rope import rope_frequencies
-from rocmforge.model.tensors import expected_tensors
+from rocmforge.model.native_spec import decoder_spec
+from rocmforge.model.tensors import TensorSpec, expected_tensors
 
 _EMBEDDING: Final = "token_embd.weight"
+_POSITIONS: Final = "position_embd.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +32,18 @@ class ModelPart:
 
 def model_parts(file: GGUFFile, config: ModelConfig) -> list[ModelPart]:
     """In the order of the forward pass."""
-    names: dict[str, list[str]] = {"embedding": [_EMBEDDING]}
-    names |= {f"layer {layer}": [] for layer in range(config.num_layers)}
-    names["output"] = [] if "output.weight" in file.tensors else [_EMBEDDING]
+    specs: dict[str, list[TensorSpec]] = {"embedding": []}
+    specs |= {f"layer {layer}": [] for layer in range(config.num_layers)}
+    specs["output"] = []
     for spec in expected_tensors(config):
-        if spec.name in file.tensors and spec.name != _EMBEDDING:
-            is_layer = spec.name.startswith("blk.")
-            names[f"layer {spec.name.split('.')[1]}" if is_layer else "output"].append(spec.name)
-    native_spec = decoder_spec(config, rope_frequencies(file, config.rope))
-    attention = _native.gpu.attention_problem(native_spec)
+        if spec.name in file.tensors:
+            specs[_part_of(spec.name)].append(spec)
+            if spec.name == _EMBEDDING and "output.weight" not in file.tensors:
+                specs["output"].append(spec)
+    problem = _native.gpu.model_problem(decoder_spec(file, config, config.context_length))
     return [
-        _part(file, name, tensors, attention if name.startswith("layer ") else "")
-        for name, tensors in names.items()
+        _part(file, name, tensors, problem if name.startswith("layer ") else "")
+        for name, tensors in specs.items()
     ]
 
 
@@ -55,13 +55,19 @@ def weight_bytes(parts: Iterable[ModelPart]) -> int:
     return sum(tensors.values())
 
 
-def _part(file: GGUFFile, name: str, tensors: list[str], attention: str) -> ModelPart:
-    matrices = [t for t in (file.tensors[name] for name in tensors) if len(t.shape) > 1]
+def _part_of(tensor: str) -> str:
+    if tensor.startswith("blk."):
+        return f"layer {tensor.split('.')[1]}"
+    return "embedding" if tensor in (_EMBEDDING, _POSITIONS) else "output"
+
+
+def _part(file: GGUFFile, name: str, specs: list[TensorSpec], layer_problem: str) -> ModelPart:
+    matrices = [file.tensors[spec.name] for spec in specs if spec.kind == "matrix"]
     columns = sorted({matrix.shape[0] for matrix in matrices})
-    problems = [attention, *(_native.gpu.columns_problem(count) for count in columns)]
+    problems = [layer_problem, *(_native.gpu.columns_problem(count) for count in columns)]
     return ModelPart(
         name=name,
-        tensor_bytes={name: file.tensors[name].nbytes for name in tensors},
+        tensor_bytes={spec.name: file.tensors[spec.name].nbytes for spec in specs},
         formats=tuple(dict.fromkeys(matrix.type.name for matrix in matrices)),
         problem=next(filter(None, problems), None),
     )

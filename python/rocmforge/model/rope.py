@@ -18,6 +18,8 @@ from rocmforge.errors import ModelFileError, UnsupportedError
 from rocmforge.gguf import GGUFFile, TensorType
 
 ROPE_FACTORS = "rope_freqs.weight"
+SHORT_FACTORS = "rope_factors_short.weight"
+LONG_FACTORS = "rope_factors_long.weight"
 
 
 class RopeScaling(enum.Enum):
@@ -27,6 +29,7 @@ class RopeScaling(enum.Enum):
     LINEAR = "linear"
     YARN = "yarn"
     LLAMA3 = "llama3"
+    LONGROPE = "longrope"  # divisors in tensors (Ding et al., arXiv:2402.13753); else as LINEAR
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,15 @@ class RopeConfig:
     low_freq_factor: float = 1.0  # llama3: as beta_slow
     high_freq_factor: float = 4.0  # llama3: as beta_fast
     has_factors: bool = False  # the file holds rope_freqs.weight
+    has_long_factors: bool = False  # it holds divisors for contexts up to the original, and beyond
+
+    def factors_name(self, context: int) -> str | None:
+        """The tensor that holds the divisors for sequences of up to `context` tokens."""
+        if self.has_factors:
+            return ROPE_FACTORS
+        if self.has_long_factors:
+            return LONG_FACTORS if context > self.original_context_length else SHORT_FACTORS
+        return None
 
     def inverse_frequencies(
         self, factors: npt.NDArray[np.float32] | None = None
@@ -58,7 +70,7 @@ class RopeConfig:
         if factors is not None:
             with np.errstate(over="ignore"):  # A factor near zero: the caller checks the result.
                 frequencies = frequencies / factors.astype(np.float64)
-        if self.scaling is RopeScaling.LINEAR:
+        if self.scaling in (RopeScaling.LINEAR, RopeScaling.LONGROPE):
             frequencies = frequencies / self.factor
         elif self.scaling is RopeScaling.YARN:
             kept = self._yarn_kept()
@@ -93,24 +105,26 @@ class RopeConfig:
         return np.clip((turns - self.low_freq_factor) / span, 0, 1)
 
 
-def rope_frequencies(file: GGUFFile, rope: RopeConfig) -> npt.NDArray[np.float32]:
+def rope_frequencies(file: GGUFFile, rope: RopeConfig, context: int) -> npt.NDArray[np.float32]:
     """`rope.inverse_frequencies` with the divisors that the file holds, checked to be finite.
 
-    The shape of the divisors is taken as checked by `check_tensors`.
+    `context` is the longest sequence to come, which chooses among divisors. Their shape is taken
+    as checked by `check_tensors`.
     """
     factors = None
-    if rope.has_factors:
-        tensor = file.tensors[ROPE_FACTORS]
+    name = rope.factors_name(context)
+    if name is not None:
+        tensor = file.tensors[name]
         if tensor.type is not TensorType.F32:
-            msg = f"{file.path}: {ROPE_FACTORS} is stored as {tensor.type.name}; F32 is supported"
+            msg = f"{file.path}: {name} is stored as {tensor.type.name}; F32 is supported"
             raise UnsupportedError(msg)
-        factors = file.tensor_data(ROPE_FACTORS).view("<f4")
+        factors = file.tensor_data(name).view("<f4")
         bad = np.flatnonzero(~(np.isfinite(factors) & (factors > 0)))
         if bad.size:
             msg = f"{file.path}: rope factor {bad[0]} is {factors[bad[0]]}, not a positive number"
-            raise ModelFileError(msg, offset=tensor.offset, key=ROPE_FACTORS)
+            raise ModelFileError(msg, offset=tensor.offset, key=name)
     frequencies = rope.inverse_frequencies(factors)
     if not np.isfinite(frequencies).all():
         msg = f"{file.path}: rope factors or scaling give frequencies beyond float32"
-        raise ModelFileError(msg, key=ROPE_FACTORS if rope.has_factors else None)
+        raise ModelFileError(msg, key=name)
     return frequencies

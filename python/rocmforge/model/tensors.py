@@ -10,8 +10,10 @@ from typing import Literal
 from rocmforge._native import FORMATS
 from rocmforge.errors import ModelFileError, UnsupportedError
 from rocmforge.gguf import GGUFFile, TensorInfo, TensorType
-from rocmforge.model.architectures import Architecture, Presence, find_architecture
+from rocmforge.model.architecture import Activation, Architecture, Presence, QkNorm
+from rocmforge.model.architectures import find_architecture
 from rocmforge.model.config import ModelConfig
+from rocmforge.model.rope import LONG_FACTORS, ROPE_FACTORS, SHORT_FACTORS
 
 VECTOR_TYPES = (TensorType.F32, TensorType.F16, TensorType.BF16)
 
@@ -26,12 +28,17 @@ _HARMLESS = re.compile(r"blk\.[0-9]+\.(attn_rot_embd|attn\.rotary_emb\.inv_freq|
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A tensor the architecture uses. `shape` is in ggml's order: row length first."""
+    """A tensor the architecture uses. `shape` is in ggml's order: row length first.
+
+    `parts` are the names and numbers of rows under which the decoder knows pieces of it, in their
+    order; without any, it is one piece of this name. The rows of a vector are its elements.
+    """
 
     name: str
     shape: tuple[int, ...]
     kind: Literal["matrix", "vector"]
     optional: bool = False
+    parts: tuple[tuple[str, int], ...] = ()
 
 
 def expected_tensors(config: ModelConfig) -> list[TensorSpec]:
@@ -40,48 +47,126 @@ def expected_tensors(config: ModelConfig) -> list[TensorSpec]:
     hidden, vocab = config.hidden_size, config.vocab_size
     specs = [
         TensorSpec("token_embd.weight", (hidden, vocab), "matrix"),
-        TensorSpec("output_norm.weight", (hidden,), "vector"),
+        *_norm("output_norm", "output_norm", hidden, architecture),
         TensorSpec("output.weight", (hidden, vocab), "matrix", optional=True),
     ]
+    if config.num_positions:
+        specs.append(TensorSpec("position_embd.weight", (hidden, config.num_positions), "vector"))
     half = config.rope.rotary_dim // 2
-    specs += _vector("rope_freqs.weight", half, architecture.rope_factors)
+    specs += _vector(ROPE_FACTORS, half, architecture.rope_factors)
+    if config.rope.has_long_factors:
+        specs += [TensorSpec(name, (half,), "vector") for name in (SHORT_FACTORS, LONG_FACTORS)]
     for layer in range(config.num_layers):
-        specs += _layer(config, architecture, f"blk.{layer}.")
+        specs += _attention(config, architecture, f"blk.{layer}.")
+        specs += _feed_forward(config, architecture, f"blk.{layer}.")
     return specs
 
 
-def _layer(config: ModelConfig, architecture: Architecture, p: str) -> Iterator[TensorSpec]:
+def _attention(config: ModelConfig, architecture: Architecture, p: str) -> Iterator[TensorSpec]:
     hidden = config.hidden_size
     q_size = config.num_heads * config.head_dim
     k_size = config.num_kv_heads * config.head_dim
     v_size = config.num_kv_heads * config.value_dim
-    yield TensorSpec(p + "attn_norm.weight", (hidden,), "vector")
-    for part, rows in (("q", q_size), ("k", k_size), ("v", v_size)):
-        yield TensorSpec(f"{p}attn_{part}.weight", (hidden, rows), "matrix")
-        yield from _vector(f"{p}attn_{part}.bias", rows, architecture.qkv_bias)
-    yield from _vector(p + "attn_q_norm.weight", config.head_dim, architecture.qk_norm)
-    yield from _vector(p + "attn_k_norm.weight", config.head_dim, architecture.qk_norm)
+    if config.two_attn_norms:
+        yield from _norm(p + "attn_norm_2", p + "attn_norm", hidden, architecture)
+        yield from _norm(p + "attn_norm", p + "ffn_norm", hidden, architecture)
+    elif architecture.pre_norms:
+        yield from _norm(p + "attn_norm", p + "attn_norm", hidden, architecture)
+    parts = (("q", q_size), ("k", k_size), ("v", v_size))
+    if config.fused_qkv:
+        rows = q_size + k_size + v_size
+        yield TensorSpec(
+            p + "attn_qkv.weight",
+            (hidden, rows),
+            "matrix",
+            parts=tuple((f"{p}attn_{part}.weight", size) for part, size in parts),
+        )
+        biases = tuple((f"{p}attn_{part}.bias", size) for part, size in parts)
+        yield from _vector(p + "attn_qkv.bias", rows, architecture.qkv_bias, biases)
+    else:
+        for part, rows in parts:
+            yield TensorSpec(f"{p}attn_{part}.weight", (hidden, rows), "matrix")
+            yield from _vector(f"{p}attn_{part}.bias", rows, architecture.qkv_bias)
+    for part, heads in (("q", config.num_heads), ("k", config.num_kv_heads)):
+        yield from _qk_norm(f"{p}attn_{part}_norm.weight", heads, config.head_dim, architecture)
+    if architecture.sinks:
+        yield TensorSpec(p + "attn_sinks.weight", (config.num_heads,), "vector")
     attended = config.num_heads * config.value_dim
     yield TensorSpec(p + "attn_output.weight", (attended, hidden), "matrix")
     yield from _vector(p + "attn_output.bias", hidden, architecture.attn_output_bias)
-    yield TensorSpec(p + "ffn_norm.weight", (hidden,), "vector")
+    if architecture.post_norms:
+        name = p + "post_attention_norm"
+        yield from _norm(name, name, hidden, architecture)
+
+
+def _feed_forward(config: ModelConfig, architecture: Architecture, p: str) -> Iterator[TensorSpec]:
+    hidden, ffn = config.hidden_size, config.ffn_size
+    if architecture.pre_norms and not config.parallel_residual:
+        yield from _norm(p + architecture.ffn_norm, p + "ffn_norm", hidden, architecture)
     if config.num_experts:
-        experts, ffn = config.num_experts, config.expert_ffn_size
-        yield TensorSpec(p + "ffn_gate_inp.weight", (hidden, experts), "matrix")
-        yield TensorSpec(p + "ffn_gate_exps.weight", (hidden, ffn, experts), "matrix")
-        yield TensorSpec(p + "ffn_up_exps.weight", (hidden, ffn, experts), "matrix")
-        yield TensorSpec(p + "ffn_down_exps.weight", (ffn, hidden, experts), "matrix")
-        return
-    ffn = config.ffn_size
+        yield from _experts(config, architecture, p)
+    else:
+        if architecture.fused_gate_up:
+            names = (f"{p}ffn_gate.weight", f"{p}ffn_up.weight")
+            parts = tuple((name, ffn) for name in names)
+            yield TensorSpec(f"{p}ffn_up.weight", (hidden, 2 * ffn), "matrix", parts=parts)
+        else:
+            gated = architecture.activation is not Activation.GELU
+            for part in ("gate", "up") if gated else ("up",):
+                yield TensorSpec(f"{p}ffn_{part}.weight", (hidden, ffn), "matrix")
+                yield from _vector(f"{p}ffn_{part}.bias", ffn, architecture.ffn_bias)
+        yield TensorSpec(f"{p}ffn_down.weight", (ffn, hidden), "matrix")
+        yield from _vector(f"{p}ffn_down.bias", hidden, architecture.ffn_bias)
+    if architecture.post_norms:
+        yield from _norm(p + "post_ffw_norm", p + "post_ffw_norm", hidden, architecture)
+
+
+def _experts(config: ModelConfig, architecture: Architecture, p: str) -> Iterator[TensorSpec]:
+    hidden, experts, ffn = config.hidden_size, config.num_experts, config.expert_ffn_size
+    yield TensorSpec(p + "ffn_gate_inp.weight", (hidden, experts), "matrix")
+    if architecture.expert_bias:
+        yield TensorSpec(p + "ffn_gate_inp.bias", (experts,), "vector")
     for part, columns, rows in (("gate", hidden, ffn), ("up", hidden, ffn), ("down", ffn, hidden)):
-        yield TensorSpec(f"{p}ffn_{part}.weight", (columns, rows), "matrix")
-        yield from _vector(f"{p}ffn_{part}.bias", rows, architecture.ffn_bias)
+        yield TensorSpec(f"{p}ffn_{part}_exps.weight", (columns, rows, experts), "matrix")
+        if architecture.expert_bias:
+            yield TensorSpec(f"{p}ffn_{part}_exps.bias", (rows, experts), "vector")
+    shared = config.shared_ffn_size
+    if not shared:
+        return
+    for part, columns, rows in (
+        ("gate", hidden, shared),
+        ("up", hidden, shared),
+        ("down", shared, hidden),
+    ):
+        yield TensorSpec(f"{p}ffn_{part}_shexp.weight", (columns, rows), "matrix")
+    if architecture.shared_expert_gate:
+        yield TensorSpec(p + "ffn_gate_inp_shexp.weight", (hidden,), "vector")
 
 
-def _vector(name: str, length: int, presence: Presence) -> list[TensorSpec]:
+def _qk_norm(name: str, heads: int, head_dim: int, architecture: Architecture) -> list[TensorSpec]:
+    size = heads * head_dim
+    if architecture.qk_norm_over is QkNorm.HEAD:
+        return _vector(name, head_dim, architecture.qk_norm)
+    if architecture.qk_norm_over is QkNorm.WHOLE:
+        return _vector(name, size, architecture.qk_norm)
+    optional = architecture.qk_norm is Presence.OPTIONAL
+    return [TensorSpec(name, (head_dim, heads), "vector", optional, ((name, size),))]
+
+
+def _norm(name: str, native: str, length: int, architecture: Architecture) -> list[TensorSpec]:
+    """Weights, and biases where norms have them, that the decoder calls `native`."""
+    specs = _vector(f"{name}.weight", length, Presence.ALWAYS, ((f"{native}.weight", length),))
+    bias = ((f"{native}.bias", length),)
+    return specs + _vector(f"{name}.bias", length, architecture.norm_bias, bias)
+
+
+def _vector(
+    name: str, length: int, presence: Presence, parts: tuple[tuple[str, int], ...] = ()
+) -> list[TensorSpec]:
     if presence is Presence.NEVER:
         return []
-    return [TensorSpec(name, (length,), "vector", optional=presence is Presence.OPTIONAL)]
+    optional = presence is Presence.OPTIONAL
+    return [TensorSpec(name, (length,), "vector", optional=optional, parts=parts)]
 
 
 def check_tensors(file: GGUFFile, config: ModelConfig) -> list[str]:

@@ -1,0 +1,92 @@
+"""What the names of architectures imply and files do not say, as llama.cpp's graphs have it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Facts:
+    interleaved: bool = False  # pairs that turn together: neighbours, else halves
+    layer_norm: bool = False  # else RMS
+    activation: str = "silu"  # "gelu", "oai"
+    gated: bool = True
+    ffn_norm: str = "ffn_norm"
+    parallel: bool = False  # attention and the feed-forward network read the same
+    scaled_embedding: bool = False  # by the root of its width
+    window_period: int = 0  # of so many layers the last has no window
+    default_window: int = 0
+    local_base: float | None = None  # of rotation under a window; None: as elsewhere
+    plain_local_rope: bool = False  # under a window, rotation is not scaled
+    no_rope_period: int = 0
+    rope_under_windows_only: bool = False
+    no_rope: bool = False
+    shares_of_all: bool = False  # experts are weighed by the softmax over all of them
+    attention_cap: float = 0.0
+    logit_cap: float = 0.0
+    inverse_logit_scale: bool = False
+    wide_scale_layers: int = 0
+
+
+_COHERE = Facts(interleaved=True, layer_norm=True, parallel=True)
+FACTS: dict[str, Facts] = {
+    "llama": Facts(interleaved=True),
+    "qwen2": Facts(),
+    "qwen3": Facts(),
+    "qwen2moe": Facts(shares_of_all=True),
+    "qwen3moe": Facts(),
+    "gemma": Facts(activation="gelu", scaled_embedding=True),
+    "gemma2": Facts(
+        activation="gelu",
+        scaled_embedding=True,
+        window_period=2,
+        default_window=4096,
+        attention_cap=50.0,
+        logit_cap=30.0,
+        wide_scale_layers=46,
+    ),
+    "gemma3": Facts(
+        activation="gelu",
+        scaled_embedding=True,
+        window_period=6,
+        local_base=10000.0,
+        plain_local_rope=True,
+        wide_scale_layers=62,
+    ),
+    "phi3": Facts(),
+    "gpt-oss": Facts(activation="oai", ffn_norm="post_attention_norm", window_period=2),
+    "granite": Facts(interleaved=True, inverse_logit_scale=True),
+    "granitemoe": Facts(interleaved=True, inverse_logit_scale=True),
+    "olmo2": Facts(window_period=4, plain_local_rope=True),
+    "olmoe": Facts(shares_of_all=True),
+    "smollm3": Facts(interleaved=True, no_rope_period=4),
+    "glm4": Facts(interleaved=True),
+    "chatglm": Facts(interleaved=True),
+    "stablelm": Facts(layer_norm=True),
+    "starcoder2": Facts(layer_norm=True, activation="gelu", gated=False),
+    "command-r": _COHERE,
+    "cohere2": Facts(
+        interleaved=True,
+        layer_norm=True,
+        parallel=True,
+        window_period=4,
+        rope_under_windows_only=True,
+    ),
+    "falcon": Facts(layer_norm=True, activation="gelu", gated=False, parallel=True),
+    "gpt2": Facts(layer_norm=True, activation="gelu", gated=False, no_rope=True),
+}
+
+
+def windows(facts: Facts, keys: Mapping[str, Any], num_layers: int) -> list[int]:
+    """How many positions each layer sees; 0 for all."""
+    window = int(keys.get("attention.sliding_window", facts.default_window))
+    pattern = keys.get("attention.sliding_window_pattern", facts.window_period)
+    if not facts.window_period or not window:
+        return [0] * num_layers
+    if isinstance(pattern, list):
+        return [window if windowed else 0 for windowed in pattern]
+    return [
+        window if pattern and layer % pattern < pattern - 1 else 0 for layer in range(num_layers)
+    ]

@@ -1,0 +1,75 @@
+"""The feed-forward networks of the oracle: dense, experts, an expert for all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reference.facts import Facts
+from reference.weights import Weights
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
+
+
+class FeedForward:
+    def __init__(self, weights: Weights, facts: Facts, num_experts_used: int) -> None:
+        self._weights = weights
+        self._facts = facts
+        self._num_used = num_experts_used
+
+    def __call__(self, layer: int, x: np.ndarray) -> np.ndarray:
+        name = f"blk.{layer}.ffn"
+        if f"{name}_gate_inp" not in self._weights:
+            return self._dense(x, name)
+        result = self._experts(x, name)
+        if f"{name}_up_shexp" not in self._weights:
+            return result
+        shared = self._dense(x, name, "_shexp")
+        if f"{name}_gate_inp_shexp" in self._weights:
+            shared = shared * sigmoid(x @ self._weights[f"{name}_gate_inp_shexp"])[:, None]
+        return result + shared
+
+    def _inner(self, gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+        kind = self._facts.activation
+        if kind == "oai":
+            gate = np.minimum(gate, 7.0)
+            return gate * sigmoid(1.702 * gate) * (np.clip(up, -7.0, 7.0) + 1.0)
+        return (gelu(gate) if kind == "gelu" else gate * sigmoid(gate)) * up
+
+    def _dense(self, x: np.ndarray, name: str, suffix: str = "") -> np.ndarray:
+        up = self._weights.linear(x, f"{name}_up{suffix}")
+        if f"{name}_gate{suffix}" in self._weights:
+            inner = self._inner(self._weights.linear(x, f"{name}_gate{suffix}"), up)
+        elif self._facts.gated:  # the gate's rows come first, up's after them
+            half = up.shape[-1] // 2
+            inner = self._inner(up[:, :half], up[:, half:])
+        else:
+            inner = gelu(up)
+        return self._weights.linear(inner, f"{name}_down{suffix}")
+
+    def _experts(self, x: np.ndarray, name: str) -> np.ndarray:
+        """The best experts of each token, weighted by their share of the router's softmax."""
+        result = np.zeros_like(x)
+        for row, chances in enumerate(softmax(self._weights.linear(x, f"{name}_gate_inp"))):
+            chosen = np.argsort(-chances, kind="stable")[: self._num_used]
+            whole = 1.0 if self._facts.shares_of_all else chances[chosen].sum()
+            for expert in chosen:
+                gate = self._one(x[row], f"{name}_gate_exps", expert)
+                up = self._one(x[row], f"{name}_up_exps", expert)
+                down = self._one(self._inner(gate, up), f"{name}_down_exps", expert)
+                result[row] += chances[expert] / whole * down
+        return result
+
+    def _one(self, x: np.ndarray, name: str, expert: int) -> np.ndarray:
+        bias = self._weights.bias(name)
+        return self._weights[name][expert] @ x + (bias if np.isscalar(bias) else bias[expert])

@@ -1,0 +1,125 @@
+"""What the files of each architecture hold beyond llama's: tensors and metadata keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Traits:
+    layer_norm: bool = False  # the key of epsilon is another
+    pre_norms: tuple[str, ...] = ("attn_norm", "ffn_norm")
+    post_norms: tuple[str, ...] = ()
+    norm_bias: bool = False
+    attention_bias: bool = False
+    attn_output_bias: bool = False
+    ffn_bias: bool = False
+    qk_norm: str | None = None  # "head", "each-head" or "whole"
+    fused_qkv: bool = False
+    fused_gate_up: bool = False
+    gated: bool = True
+    tied_output: bool = False
+    rotates: bool = True
+    long_factors: bool = False
+    sinks: bool = False
+    num_experts: int = 0
+    expert_bias: bool = False
+    shared_expert: str | None = None  # "gated" or "plain"
+    num_layers: int = 2
+    keys: dict[str, Any] = field(default_factory=dict)  # beyond those of llama
+
+
+_LAYER_NORM = {"layer_norm": True, "norm_bias": True}
+_POST_NORMS = ("post_attention_norm", "post_ffw_norm")
+_WINDOW = "attention.sliding_window"
+_GRANITE = {
+    "embedding_scale": 3.0,
+    "residual_scale": 0.4,
+    "attention.scale": 0.3,
+    "logit_scale": 2.5,
+}
+_HALF_OF_16 = {"rope.dimension_count": 8}
+_EXPERTS: dict[str, Any] = {"expert_feed_forward_length": 32}
+
+TRAITS: dict[str, Traits] = {
+    "llama": Traits(),
+    "qwen2": Traits(attention_bias=True),
+    "qwen3": Traits(qk_norm="head"),
+    "qwen2moe": Traits(
+        attention_bias=True,
+        num_experts=4,
+        shared_expert="gated",
+        keys={**_EXPERTS, "expert_shared_feed_forward_length": 96},
+    ),
+    "qwen3moe": Traits(qk_norm="head", num_experts=4, keys=_EXPERTS),
+    "gemma": Traits(tied_output=True),
+    "gemma2": Traits(
+        post_norms=_POST_NORMS,
+        tied_output=True,
+        keys={_WINDOW: 20, "attn_logit_softcapping": 3.0, "final_logit_softcapping": 10.0},
+    ),
+    "gemma3": Traits(
+        post_norms=_POST_NORMS,
+        qk_norm="head",
+        tied_output=True,
+        num_layers=6,
+        keys={_WINDOW: 20, "rope.scaling.type": "linear", "rope.scaling.factor": 8.0},
+    ),
+    "phi3": Traits(
+        fused_qkv=True,
+        fused_gate_up=True,
+        long_factors=True,
+        keys={
+            "rope.scaling.original_context_length": 128,
+            "rope.scaling.attn_factor": 1.2,
+            _WINDOW: 20,  # which nobody uses
+        },
+    ),
+    "gpt-oss": Traits(
+        pre_norms=("attn_norm", "post_attention_norm"),
+        attention_bias=True,
+        attn_output_bias=True,
+        sinks=True,
+        num_experts=4,
+        expert_bias=True,
+        keys={**_EXPERTS, _WINDOW: 20},
+    ),
+    "granite": Traits(keys=_GRANITE),
+    "granitemoe": Traits(
+        num_experts=4,
+        shared_expert="plain",
+        keys={**_GRANITE, "expert_shared_feed_forward_length": 96},
+    ),
+    "olmo2": Traits(pre_norms=(), post_norms=_POST_NORMS, qk_norm="whole"),
+    "olmoe": Traits(qk_norm="whole", num_experts=4),
+    "smollm3": Traits(num_layers=4),
+    "glm4": Traits(
+        post_norms=_POST_NORMS, attention_bias=True, fused_gate_up=True, keys=_HALF_OF_16
+    ),
+    "chatglm": Traits(attention_bias=True, fused_qkv=True, fused_gate_up=True, keys=_HALF_OF_16),
+    "stablelm": Traits(**_LAYER_NORM, attention_bias=True, keys=_HALF_OF_16),
+    "starcoder2": Traits(
+        **_LAYER_NORM, attention_bias=True, attn_output_bias=True, ffn_bias=True, gated=False
+    ),
+    "command-r": Traits(
+        layer_norm=True, pre_norms=("attn_norm",), tied_output=True, keys={"logit_scale": 0.25}
+    ),
+    "cohere2": Traits(
+        layer_norm=True,
+        pre_norms=("attn_norm",),
+        tied_output=True,
+        num_layers=4,
+        keys={"logit_scale": 0.25, _WINDOW: 20},
+    ),
+    "falcon": Traits(**_LAYER_NORM, pre_norms=("attn_norm",), fused_qkv=True, gated=False),
+    "gpt2": Traits(
+        **_LAYER_NORM,
+        attention_bias=True,
+        attn_output_bias=True,
+        ffn_bias=True,
+        fused_qkv=True,
+        gated=False,
+        rotates=False,
+    ),
+}
