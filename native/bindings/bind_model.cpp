@@ -302,6 +302,9 @@ void bind_model(py::module_& m) {
       .value("HEAD", QkNorm::kHead)
       .value("EACH_HEAD", QkNorm::kEachHead)
       .value("WHOLE", QkNorm::kWhole);
+  py::enum_<ExpertGate>(m, "ExpertGate")
+      .value("SOFTMAX", ExpertGate::kSoftmax)
+      .value("SIGMOID", ExpertGate::kSigmoid);
   py::enum_<RopeUse>(m, "RopeUse")
       .value("NONE", RopeUse::kNone)
       .value("MAIN", RopeUse::kMain)
@@ -311,6 +314,12 @@ void bind_model(py::module_& m) {
              return RopeSpec{interleaved, std::move(inv_freq), magnitude};
            }),
            py::arg("interleaved"), py::arg("inv_freq"), py::arg("magnitude"));
+  py::class_<LatentSpec>(m, "LatentSpec", "Sizes of multi-head latent attention.")
+      .def(py::init([](std::int32_t size, std::int32_t query_size, std::int32_t key_dim,
+                       std::int32_t value_dim) {
+             return LatentSpec{size, query_size, key_dim, value_dim};
+           }),
+           py::arg("size"), py::arg("query_size"), py::arg("key_dim"), py::arg("value_dim"));
   py::class_<LayerSpec>(m, "LayerSpec", "What sets a layer apart from others.")
       .def(py::init([](std::int32_t window, RopeUse rope) { return LayerSpec{window, rope}; }),
            py::arg("window"), py::arg("rope"));
@@ -326,6 +335,10 @@ void bind_model(py::module_& m) {
       .def_readwrite("vocab_size", &DecoderSpec::vocab_size)
       .def_readwrite("num_experts", &DecoderSpec::num_experts)
       .def_readwrite("num_experts_used", &DecoderSpec::num_experts_used)
+      .def_readwrite("num_dense_layers", &DecoderSpec::num_dense_layers)
+      .def_readwrite("dense_ffn_size", &DecoderSpec::dense_ffn_size)
+      .def_readwrite("expert_gate", &DecoderSpec::expert_gate)
+      .def_readwrite("expert_weights_scale", &DecoderSpec::expert_weights_scale)
       .def_readwrite("shared_ffn_size", &DecoderSpec::shared_ffn_size)
       .def_readwrite("num_positions", &DecoderSpec::num_positions)
       .def_readwrite("norm_eps", &DecoderSpec::norm_eps)
@@ -341,6 +354,7 @@ void bind_model(py::module_& m) {
       .def_readwrite("expert_weights_sum_to_one", &DecoderSpec::expert_weights_sum_to_one)
       .def_readwrite("attention_sinks", &DecoderSpec::attention_sinks)
       .def_readwrite("parallel_residual", &DecoderSpec::parallel_residual)
+      .def_readwrite("latent", &DecoderSpec::latent)
       .def_readwrite("rope", &DecoderSpec::rope)
       .def_readwrite("local_rope", &DecoderSpec::local_rope)
       .def_readwrite("layers", &DecoderSpec::layers);

@@ -24,6 +24,19 @@ class HostStorage final : public Storage {
 
 const CpuWeights& cpu_weights(const LinearWeights& w) { return static_cast<const CpuWeights&>(w); }
 
+// Shares of `experts` in one row of router scores, up to a factor, and what the factor makes of 1.
+float expert_shares(float* share, const float* scores, std::int64_t experts, ExpertGate gate) {
+  if (gate == ExpertGate::kSigmoid) {
+    for (std::int64_t e = 0; e < experts; ++e) share[e] = 1.0f / (1.0f + std::exp(-scores[e]));
+    return 1.0f;
+  }
+  float highest = -INFINITY, sum = 0.0f;
+  for (std::int64_t e = 0; e < experts; ++e)
+    if (scores[e] > highest) highest = scores[e];
+  for (std::int64_t e = 0; e < experts; ++e) sum += share[e] = std::exp(scores[e] - highest);
+  return sum;
+}
+
 }  // namespace
 
 CpuBackend::CpuBackend(const Kernels& kernels, const CpuOptions& options)
@@ -230,31 +243,33 @@ void CpuBackend::route(Routing& routing, const float* logits, std::int64_t rows,
 
   std::vector<std::int32_t> chosen(slots);  // [rows, used] experts, best first
   std::vector<std::int32_t> order(static_cast<std::size_t>(experts));
+  std::vector<float> share(static_cast<std::size_t>(experts)), merit(share);
   for (std::int64_t t = 0; t < rows; ++t) {
-    const float* row = logits + t * experts;
-    for (std::int64_t e = 0; e < experts; ++e)
-      order[static_cast<std::size_t>(e)] = static_cast<std::int32_t>(e);
-    // A NaN score counts as the worst, so that the comparison stays a strict weak order.
-    const auto better = [row](std::int32_t a, std::int32_t b) {
-      const float x = std::isnan(row[a]) ? -INFINITY : row[a];
-      const float y = std::isnan(row[b]) ? -INFINITY : row[b];
+    const float whole = expert_shares(share.data(), logits + t * experts, experts, routing.gate);
+    for (std::int64_t e = 0; e < experts; ++e) {
+      const auto at = static_cast<std::size_t>(e);
+      order[at] = static_cast<std::int32_t>(e);
+      // Scores are in the order of their shares, and finer: softmax may make two shares equal.
+      const float value = routing.choice ? share[at] / whole + routing.choice->floats()[e]
+                                         : logits[t * experts + e];
+      // A NaN counts as the worst, so that the comparison stays a strict weak order.
+      merit[at] = std::isnan(value) ? -INFINITY : value;
+    }
+    const auto better = [&merit](std::int32_t a, std::int32_t b) {
+      const float x = merit[static_cast<std::size_t>(a)], y = merit[static_cast<std::size_t>(b)];
       return x != y ? x > y : a < b;
     };
     std::partial_sort(order.begin(), order.begin() + used, order.end(), better);
-    // Shares among the chosen ones: the softmax over all of them cancels but for its denominator.
     float sum = 0.0f;
     float* weight = routing.weight.data() + t * used;
     for (std::int64_t j = 0; j < used; ++j) {
       const std::int32_t e = order[static_cast<std::size_t>(j)];
       chosen[static_cast<std::size_t>(t * used + j)] = e;
-      weight[j] = std::exp(row[e] - row[order[0]]);
+      weight[j] = share[static_cast<std::size_t>(e)];
       sum += weight[j];
       ++routing.expert_begin[static_cast<std::size_t>(e) + 1];
     }
-    if (!routing.sums_to_one) {
-      sum = 0.0f;
-      for (std::int64_t e = 0; e < experts; ++e) sum += std::exp(row[e] - row[order[0]]);
-    }
+    if (!routing.sums_to_one) sum = whole;
     for (std::int64_t j = 0; j < used; ++j) weight[j] *= routing.scale / sum;
   }
   for (std::int64_t e = 0; e < experts; ++e)
@@ -306,6 +321,30 @@ void CpuBackend::layer_norm_heads(float* x, std::int64_t rows, std::int64_t row_
       }
     }
   });
+}
+
+void CpuBackend::copy_heads(const Heads& to, const Heads& from, std::int64_t rows,
+                            std::int64_t heads, std::int64_t n) {
+  pool_.parallel_for(rows, 8, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t r = begin; r < end; ++r)
+      for (std::int64_t h = 0; h < heads; ++h)
+        std::copy_n(from.x + r * from.row_stride + h * from.head_stride, n,
+                    to.x + r * to.row_stride + h * to.head_stride);
+  });
+}
+
+// The rows of a head are those of an expert that nobody chose: they follow one another.
+void CpuBackend::linear_heads(const Heads& y, const Heads& x, std::int64_t rows,
+                              const LinearWeights& w) {
+  const std::int64_t heads = w.num_matrices(), k = w.cols(), n = w.rows();
+  head_inputs_.resize(static_cast<std::size_t>(heads * rows * k));
+  head_outputs_.resize(static_cast<std::size_t>(heads * rows * n));
+  copy_heads({head_inputs_.data(), k, rows * k}, x, rows, heads, k);
+  const PreparedActivation in = prepare_activation(head_inputs_.data(), heads * rows, k, w);
+  for (std::int64_t h = 0; h < heads; ++h)
+    linear_.multiply_expert(head_outputs_.data() + h * rows * n, in, cpu_weights(w), h, nullptr,
+                            h * rows, rows);
+  copy_heads(y, {head_outputs_.data(), n, rows * n}, rows, heads, n);
 }
 
 void CpuBackend::activate(Activation activation, float* y, const float* x, std::int64_t rows,

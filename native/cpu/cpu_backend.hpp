@@ -69,6 +69,10 @@ class CpuBackend final : public Backend {
                   std::int64_t n, float eps) override;
   void layer_norm_heads(float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t heads,
                         std::int64_t head_dim, const Storage& weights, float eps) override;
+  void copy_heads(const Heads& to, const Heads& from, std::int64_t rows, std::int64_t heads,
+                  std::int64_t n) override;
+  void linear_heads(const Heads& y, const Heads& x, std::int64_t rows,
+                    const LinearWeights& w) override;
   void activate(Activation activation, float* y, const float* x, std::int64_t rows,
                 std::int64_t n) override;
   void scale(float* x, float factor, std::int64_t rows, std::int64_t n) override;
@@ -91,6 +95,7 @@ class CpuBackend final : public Backend {
   CpuLinear linear_;
   Angles main_angles_, local_angles_;  // of DecoderSpec::rope and local_rope
   Attention attention_;
+  std::vector<float> head_inputs_, head_outputs_;  // of linear_heads(), head by head
 };
 
 }  // namespace rocmforge::cpu

@@ -20,12 +20,16 @@ const char* missing_part(const DecoderSpec& s) {
   } parts[] = {
       {s.norm != NormKind::kRms || s.qk_norm == QkNorm::kEachHead, "layer norms"},
       {s.activation != Activation::kSiluGated, "another activation than SiLU"},
+      {s.latent.size > 0, "latent attention"},
       {scaled, "scaled embeddings, sums or logits"},
       {s.attention_cap != 0.0f || s.logit_cap != 0.0f, "capped scores"},
       {windows, "sliding windows"},
       {s.attention_sinks, "attention sinks"},
       {!s.local_rope.inv_freq.empty(), "two kinds of rotation"},
       {s.num_positions > 0, "position embeddings"},
+      {s.num_dense_layers > 0, "layers without experts before others with them"},
+      {s.expert_gate != ExpertGate::kSoftmax, "experts chosen by sigmoids"},
+      {s.expert_weights_scale != 1.0f, "scaled weights of experts"},
       {s.num_experts > 0 && !s.expert_weights_sum_to_one, "shares among all experts"},
       {s.shared_ffn_size > 0, "a shared expert"},
   };

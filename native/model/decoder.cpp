@@ -25,10 +25,20 @@ void check_spec(const DecoderSpec& s) {
   check(s.num_experts >= 0 && s.num_experts_used <= s.num_experts &&
             (s.num_experts == 0 || s.num_experts_used > 0),
         kCode, "num_experts_used must be between 1 and num_experts");
+  check(s.num_dense_layers >= 0 && (s.num_dense_layers == 0 || s.dense_ffn_size > 0), kCode,
+        "dense layers of a model with experts need a size");
   check(s.num_experts == 0 || is_gated(s.activation), kCode, "experts need a gated activation");
   check(s.num_experts == 0 || !s.parallel_residual, kCode, "experts go with no parallel residual");
   check(s.qk_norm != QkNorm::kEachHead || s.norm == NormKind::kLayer, kCode,
         "weights for each head are those of layer norms");
+  const LatentSpec& l = s.latent;
+  check(l.size >= 0 && l.query_size >= 0 && l.key_dim >= 0 && l.value_dim >= 0, kCode,
+        "sizes must not be negative");
+  check(l.size == 0 || (s.num_kv_heads == 1 && s.value_dim == l.size && s.head_dim > l.size &&
+                        l.key_dim > 0 && l.value_dim > 0),
+        kCode, "latent attention has one vector a token and a part of keys that rotates");
+  check(l.size == 0 || 2 * s.rope.inv_freq.size() <= static_cast<std::size_t>(s.head_dim - l.size),
+        kCode, "the rotary dimension is at most the part of keys that rotates");
   check(s.layers.empty() || s.layers.size() == static_cast<std::size_t>(s.num_layers), kCode,
         "layers has to be empty or to describe every layer");
   for (const LayerSpec& layer : s.layers)
@@ -54,7 +64,8 @@ struct LayerBytes {
 LayerBytes bytes_of(const LayerWeights& w, const DecoderSpec& spec) {
   LayerBytes bytes;
   for (const LinearPtr* part :
-       {&w.qkv, &w.attn_output, &w.router, &w.shared_gate_up, &w.shared_down, &w.shared_router})
+       {&w.qkv, &w.latent_down, &w.latent_query_up, &w.latent_key_up, &w.latent_value_up,
+        &w.attn_output, &w.router, &w.shared_gate_up, &w.shared_down, &w.shared_router})
     if (*part) bytes.all += (*part)->bytes();
   bytes.of_a_token = bytes.all;
   const std::int64_t feed_forward = w.gate_up->bytes() + w.down->bytes();
@@ -155,14 +166,23 @@ void Decoder::allocate_activations(Device& device, bool has_layers) {
   a.normed = allocate_floats(device, tokens * spec_.hidden_size);
   a.qkv = allocate_floats(device, tokens * spec_.qkv_size());
   a.attended = allocate_floats(device, tokens * spec_.num_heads * spec_.value_dim);
-  const std::int64_t inner = std::max(slots * spec_.ffn_size, tokens * spec_.shared_ffn_size);
+  const std::int64_t inner = std::max(
+      slots * spec_.ffn_size, tokens * std::max(spec_.shared_ffn_size, spec_.dense_ffn_size));
   a.gate_up = allocate_floats(device, inner * spec_.ffn_parts());
   a.activated = allocate_floats(device, inner);
   a.projected = allocate_floats(device, slots * spec_.hidden_size);
+  if (spec_.latent.size > 0) {
+    a.latent = allocate_floats(device, tokens * spec_.latent_inputs());
+    a.latent_query = allocate_floats(device, tokens * spec_.latent.query_size);
+    a.latent_heads = allocate_floats(
+        device,
+        tokens * std::max(spec_.num_heads * spec_.latent_query_dim(), spec_.attended_size()));
+  }
   if (spec_.parallel_residual) a.deferred = allocate_floats(device, tokens * spec_.hidden_size);
   a.router_logits = allocate_floats(device, tokens * spec_.num_experts);
   a.routing.sums_to_one = spec_.expert_weights_sum_to_one;
-  a.routing.scale = spec_.residual_scale;
+  a.routing.gate = spec_.expert_gate;
+  a.routing.scale = spec_.residual_scale * spec_.expert_weights_scale;
 }
 
 StoragePtr Decoder::allocate_floats(Device& device, std::int64_t count) {

@@ -29,6 +29,20 @@ enum class QkNorm : std::int32_t {
 
 enum class RopeUse : std::int32_t { kNone, kMain, kLocal };
 
+// How the scores of a router become shares of experts.
+enum class ExpertGate : std::int32_t { kSoftmax, kSigmoid };
+
+// Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434): keys and values of all heads are
+// products of one vector a token, which is all that the cache holds. Instead of computing keys from
+// it, a head's query is brought into its space, so num_kv_heads is 1, value_dim is `size` and
+// head_dim that and the part that rotates.
+struct LatentSpec {
+  std::int32_t size = 0;        // of the vector; 0: plain attention
+  std::int32_t query_size = 0;  // of the vector queries come from; 0: they come from hidden values
+  std::int32_t key_dim = 0;     // of a head's key, without the part that rotates
+  std::int32_t value_dim = 0;   // of a head's value
+};
+
 struct LayerSpec {
   std::int32_t window = 0;  // a token sees so many positions, itself included; 0: all before it
   RopeUse rope = RopeUse::kMain;
@@ -45,8 +59,10 @@ struct DecoderSpec {
   std::int32_t vocab_size = 0;
   std::int32_t num_experts = 0;  // 0: a dense feed-forward network
   std::int32_t num_experts_used = 0;
-  std::int32_t shared_ffn_size = 0;  // of the expert that every token goes to; 0: none
-  std::int32_t num_positions = 0;    // rows of the table of position embeddings; 0: none
+  std::int32_t num_dense_layers = 0;  // of a model with experts: its first layers have none
+  std::int32_t dense_ffn_size = 0;    // of those layers
+  std::int32_t shared_ffn_size = 0;   // of the expert that every token goes to; 0: none
+  std::int32_t num_positions = 0;     // rows of the table of position embeddings; 0: none
   float norm_eps = 0.0f;
   float attention_scale = 0.0f;
   float attention_cap = 0.0f;  // scores become cap tanh(score / cap); 0: they stay
@@ -57,9 +73,12 @@ struct DecoderSpec {
   NormKind norm = NormKind::kRms;
   Activation activation = Activation::kSiluGated;
   QkNorm qk_norm = QkNorm::kHead;
+  ExpertGate expert_gate = ExpertGate::kSoftmax;
+  float expert_weights_scale = 1.0f;
   bool expert_weights_sum_to_one = true;  // over the chosen ones; else over all experts
   bool attention_sinks = false;           // a score for each head that adds to its softmax' sum
   bool parallel_residual = false;         // the feed-forward network reads what attention reads
+  LatentSpec latent;
   RopeSpec rope;
   RopeSpec local_rope;            // of layers with RopeUse::kLocal
   std::vector<LayerSpec> layers;  // empty: all as LayerSpec's defaults
@@ -70,10 +89,21 @@ struct DecoderSpec {
   const RopeSpec& rope_of(int i) const {
     return layer(i).rope == RopeUse::kLocal ? local_rope : rope;
   }
+  // What attention gives the output matrix.
+  std::int32_t attended_size() const {
+    return num_heads * (latent.size > 0 ? latent.value_dim : value_dim);
+  }
+  // Of a head's query before it is brought into the latent space.
+  std::int32_t latent_query_dim() const { return latent.key_dim + head_dim - latent.size; }
+  // Of what is computed from hidden values first: queries, or their vector, and keys and values'.
+  std::int32_t latent_inputs() const {
+    return (latent.query_size > 0 ? latent.query_size : num_heads * latent_query_dim()) + head_dim;
+  }
   std::int32_t q_size() const { return num_heads * head_dim; }
   std::int32_t k_size() const { return num_kv_heads * head_dim; }
   std::int32_t v_size() const { return num_kv_heads * value_dim; }
   std::int32_t qkv_size() const { return q_size() + k_size() + v_size(); }
+  bool has_experts(int i) const { return num_experts > 0 && i >= num_dense_layers; }
   // Outputs of the feed-forward network's first product for each of its ffn_size inner values.
   std::int32_t ffn_parts() const { return is_gated(activation) ? 2 : 1; }
 };

@@ -106,7 +106,6 @@ LinearPtr group(Backend& backend, const WeightMap& weights, std::initializer_lis
 void load_attention(LayerWeights& w, Backend& backend, const DecoderSpec& spec,
                     const WeightMap& weights, const std::string& p) {
   const std::int64_t hidden = spec.hidden_size;
-  w.attn_norm = optional_norm(backend, spec, weights, p + "attn_norm", hidden);
   w.qkv = group(backend, weights,
                 {{p + "attn_q.weight", spec.q_size()},
                  {p + "attn_k.weight", spec.k_size()},
@@ -128,10 +127,28 @@ void load_attention(LayerWeights& w, Backend& backend, const DecoderSpec& spec,
   }
   if (spec.attention_sinks)
     w.sinks = vector(backend, weights, p + "attn_sinks.weight", spec.num_heads);
-  const std::int64_t attended = spec.num_heads * spec.value_dim;
-  w.attn_output = group(backend, weights, {{p + "attn_output.weight", hidden}}, attended);
-  w.attn_output_bias = optional_vector(backend, weights, p + "attn_output.bias", hidden);
-  w.attn_post_norm = optional_norm(backend, spec, weights, p + "post_attention_norm", hidden);
+}
+
+void load_latent_attention(LayerWeights& w, Backend& backend, const DecoderSpec& spec,
+                           const WeightMap& weights, const std::string& p) {
+  const std::int64_t hidden = spec.hidden_size, heads = spec.num_heads;
+  const LatentSpec& latent = spec.latent;
+  const std::int64_t queries = heads * spec.latent_query_dim();
+  const NamedSize keys{p + "attn_kv_a_mqa.weight", spec.head_dim};
+  if (latent.query_size > 0) {
+    w.latent_down =
+        group(backend, weights, {{p + "attn_q_a.weight", latent.query_size}, keys}, hidden);
+    w.latent_query_norm = vector(backend, weights, p + "attn_q_a_norm.weight", latent.query_size);
+    w.latent_query_up =
+        group(backend, weights, {{p + "attn_q_b.weight", queries}}, latent.query_size);
+  } else {
+    w.latent_down = group(backend, weights, {{p + "attn_q.weight", queries}, keys}, hidden);
+  }
+  w.latent_norm = vector(backend, weights, p + "attn_kv_a_norm.weight", latent.size);
+  w.latent_key_up =
+      group(backend, weights, {{p + "attn_k_b.weight", latent.size}}, latent.key_dim, heads);
+  w.latent_value_up =
+      group(backend, weights, {{p + "attn_v_b.weight", latent.value_dim}}, latent.size, heads);
 }
 
 void load_experts(LayerWeights& w, Backend& backend, const DecoderSpec& spec,
@@ -140,6 +157,7 @@ void load_experts(LayerWeights& w, Backend& backend, const DecoderSpec& spec,
   check(w.ffn_norm != nullptr, ErrorCode::kModelFile, "experts need a norm before them");
   const Tensor router[] = {need(weights, p + "ffn_gate_inp.weight", {1, experts, hidden})};
   w.router = backend.prepare(router, WeightUse::kExact);
+  w.router_choice = optional_vector(backend, weights, p + "exp_probs_b.bias", experts);
   w.router_bias = optional_vector(backend, weights, p + "ffn_gate_inp.bias", experts);
   w.gate_up =
       group(backend, weights, {{p + "ffn_gate_exps.weight", ffn}, {p + "ffn_up_exps.weight", ffn}},
@@ -161,7 +179,8 @@ void load_experts(LayerWeights& w, Backend& backend, const DecoderSpec& spec,
 
 void load_feed_forward(LayerWeights& w, Backend& backend, const DecoderSpec& spec,
                        const WeightMap& weights, const std::string& p) {
-  const std::int64_t hidden = spec.hidden_size, ffn = spec.ffn_size;
+  const std::int64_t hidden = spec.hidden_size;
+  const std::int64_t ffn = spec.num_experts > 0 ? spec.dense_ffn_size : spec.ffn_size;
   if (is_gated(spec.activation)) {
     w.gate_up =
         group(backend, weights, {{p + "ffn_gate.weight", ffn}, {p + "ffn_up.weight", ffn}}, hidden);
@@ -188,16 +207,25 @@ LayerWeights load_layer(Backend& backend, const DecoderSpec& spec, const WeightM
                         int layer) {
   const std::string p = "blk." + std::to_string(layer) + ".";
   LayerWeights w;
-  load_attention(w, backend, spec, weights, p);
-  w.ffn_norm = optional_norm(backend, spec, weights, p + "ffn_norm", spec.hidden_size);
+  const std::int64_t hidden = spec.hidden_size;
+  w.attn_norm = optional_norm(backend, spec, weights, p + "attn_norm", hidden);
+  if (spec.latent.size > 0)
+    load_latent_attention(w, backend, spec, weights, p);
+  else
+    load_attention(w, backend, spec, weights, p);
+  w.attn_output =
+      group(backend, weights, {{p + "attn_output.weight", hidden}}, spec.attended_size());
+  w.attn_output_bias = optional_vector(backend, weights, p + "attn_output.bias", hidden);
+  w.attn_post_norm = optional_norm(backend, spec, weights, p + "post_attention_norm", hidden);
+  w.ffn_norm = optional_norm(backend, spec, weights, p + "ffn_norm", hidden);
   // With a parallel residual one norm may serve both.
   if (!w.ffn_norm && spec.parallel_residual)
-    w.ffn_norm = optional_norm(backend, spec, weights, p + "attn_norm", spec.hidden_size);
-  if (spec.num_experts > 0)
+    w.ffn_norm = optional_norm(backend, spec, weights, p + "attn_norm", hidden);
+  if (spec.has_experts(layer))
     load_experts(w, backend, spec, weights, p);
   else
     load_feed_forward(w, backend, spec, weights, p);
-  w.ffn_post_norm = optional_norm(backend, spec, weights, p + "post_ffw_norm", spec.hidden_size);
+  w.ffn_post_norm = optional_norm(backend, spec, weights, p + "post_ffw_norm", hidden);
   return w;
 }
 

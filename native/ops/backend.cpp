@@ -88,6 +88,7 @@ void Backend::embedded(Step& s, const Storage* positions) {
 
 void Backend::qkv(Step& s, const LayerWeights& w) {
   const DecoderSpec& spec = s.spec;
+  if (spec.latent.size > 0) return latent_qkv(s, w);
   const std::int64_t tokens = s.batch.num_tokens();
   const std::int64_t stride = spec.qkv_size();
   float* q = s.a.qkv->floats();
@@ -105,6 +106,44 @@ void Backend::qkv(Step& s, const LayerWeights& w) {
   store_kv(s, k, v, stride);
 }
 
+void Backend::latent_qkv(Step& s, const LayerWeights& w) {
+  const DecoderSpec& spec = s.spec;
+  const std::int64_t tokens = s.batch.num_tokens(), heads = spec.num_heads;
+  const std::int64_t stride = spec.qkv_size(), size = spec.latent.size;
+  const std::int64_t rotary = spec.head_dim - size, key_dim = spec.latent.key_dim;
+  float* q = s.a.qkv->floats();
+  float* k = q + spec.q_size();
+  float* v = k + spec.k_size();
+
+  const std::int64_t inputs = spec.latent_inputs();
+  float* latent = s.a.latent->floats();
+  linear(latent, layer_input(s, w.attn_norm.get(), *w.latent_down), *w.latent_down);
+
+  // Of keys and values: the vector, which is normed and is the value, and what rotates.
+  float* source = latent + inputs - spec.head_dim;
+  rms_norm_heads(source, tokens, inputs, 1, size, *w.latent_norm, spec.norm_eps);
+  copy_heads({k, stride, 0}, {source, inputs, 0}, tokens, 1, spec.head_dim);
+  copy_heads({v, stride, 0}, {source, inputs, 0}, tokens, 1, size);
+
+  const std::int64_t query_dim = spec.latent_query_dim();
+  Heads queries{latent, inputs, query_dim};
+  if (w.latent_query_up) {
+    const std::int64_t n = spec.latent.query_size;
+    float* normed = s.a.latent_query->floats();
+    rms_norm_heads(latent, tokens, inputs, 1, n, *w.latent_query_norm, spec.norm_eps);
+    copy_heads({normed, n, 0}, {latent, inputs, 0}, tokens, 1, n);
+    queries = {s.a.latent_heads->floats(), heads * query_dim, query_dim};
+    linear(queries.x, prepare_activation(normed, tokens, n, *w.latent_query_up),
+           *w.latent_query_up);
+  }
+  linear_heads({q, stride, spec.head_dim}, queries, tokens, *w.latent_key_up);
+  copy_heads({q + size, stride, spec.head_dim},
+             {queries.x + key_dim, queries.row_stride, queries.head_stride}, tokens, heads, rotary);
+  rope(s, q + size, stride, heads);
+  rope(s, k + size, stride, 1);
+  store_kv(s, k, v, stride);
+}
+
 void Backend::store(Step& s) {
   const float* k = s.a.qkv->floats() + s.spec.q_size();
   store_kv(s, k, k + s.spec.k_size(), s.spec.qkv_size());
@@ -119,9 +158,15 @@ void Backend::attn_output(Step& s, const LayerWeights& w) {
   const bool parallel = s.spec.parallel_residual;
   const std::int64_t tokens = s.batch.num_tokens();
   float* y = (parallel ? s.a.deferred : s.a.projected)->floats();
-  linear(y,
-         prepare_activation(s.a.attended->floats(), tokens, w.attn_output->cols(), *w.attn_output),
-         *w.attn_output);
+  float* x = s.a.attended->floats();
+  if (w.latent_value_up) {
+    const std::int64_t from = s.spec.value_dim, to = s.spec.latent.value_dim;
+    float* values = s.a.latent_heads->floats();
+    linear_heads({values, s.spec.attended_size(), to}, {x, s.spec.num_heads * from, from}, tokens,
+                 *w.latent_value_up);
+    x = values;
+  }
+  linear(y, prepare_activation(x, tokens, w.attn_output->cols(), *w.attn_output), *w.attn_output);
   if (w.attn_output_bias) add_bias(y, *w.attn_output_bias, tokens, s.spec.hidden_size);
   // With a parallel residual the feed-forward network reads hidden before this is added.
   if (!parallel) add_to_hidden(s, y, w.attn_post_norm.get());
@@ -130,7 +175,7 @@ void Backend::attn_output(Step& s, const LayerWeights& w) {
 void Backend::gate_up(Step& s, const LayerWeights& w) {
   const DecoderSpec& spec = s.spec;
   const std::int64_t tokens = s.batch.num_tokens(), hidden = spec.hidden_size;
-  const std::int64_t inner = spec.ffn_parts() * spec.ffn_size;
+  const std::int64_t inner = w.gate_up->rows();
   float* normed = s.a.normed->floats();
   float* gate_up = s.a.gate_up->floats();
 
@@ -143,6 +188,7 @@ void Backend::gate_up(Step& s, const LayerWeights& w) {
   float* scores = s.a.router_logits->floats();
   linear(scores, prepare_activation(normed, tokens, hidden, *w.router), *w.router);
   if (w.router_bias) add_bias(scores, *w.router_bias, tokens, spec.num_experts);
+  s.a.routing.choice = w.router_choice.get();
   route(s.a.routing, scores, tokens, spec.num_experts, spec.num_experts_used);
   linear_experts(gate_up, prepare_activation(normed, tokens, hidden, *w.gate_up), *w.gate_up,
                  s.a.routing, /*sorted=*/false);
@@ -153,7 +199,7 @@ void Backend::down(Step& s, const LayerWeights& w) {
   const DecoderSpec& spec = s.spec;
   const std::int64_t tokens = s.batch.num_tokens(), hidden = spec.hidden_size;
   const std::int64_t rows = w.router ? tokens * spec.num_experts_used : tokens;
-  const PreparedActivation x = activated(s, rows, spec.ffn_size, *w.down);
+  const PreparedActivation x = activated(s, rows, w.down->cols(), *w.down);
   float* y = s.a.projected->floats();
   if (w.router) {
     linear_experts(y, x, *w.down, s.a.routing, /*sorted=*/true);
@@ -176,7 +222,7 @@ void Backend::add_shared_expert(Step& s, const LayerWeights& w) {
   float* y = s.a.projected->floats();
   linear(s.a.gate_up->floats(), prepare_activation(x, tokens, hidden, *w.shared_gate_up),
          *w.shared_gate_up);
-  linear(y, activated(s, tokens, spec.shared_ffn_size, *w.shared_down), *w.shared_down);
+  linear(y, activated(s, tokens, w.shared_down->cols(), *w.shared_down), *w.shared_down);
   if (w.shared_router) {
     float* share = s.a.router_logits->floats();
     linear(share, prepare_activation(x, tokens, hidden, *w.shared_router), *w.shared_router);
@@ -209,6 +255,14 @@ void Backend::layer_norm(float*, const float*, const Storage&, std::int64_t, std
 void Backend::layer_norm_heads(float*, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
                                const Storage&, float) {
   lacks(name(), "layer norms of heads");
+}
+
+void Backend::copy_heads(const Heads&, const Heads&, std::int64_t, std::int64_t, std::int64_t) {
+  lacks(name(), "latent attention");
+}
+
+void Backend::linear_heads(const Heads&, const Heads&, std::int64_t, const LinearWeights&) {
+  lacks(name(), "latent attention");
 }
 
 void Backend::activate(Activation, float*, const float*, std::int64_t, std::int64_t) {

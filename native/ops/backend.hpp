@@ -68,32 +68,41 @@ using KvCachePtr = std::unique_ptr<KvCache>;
 
 // Null pointers are steps the architecture does not have.
 struct LayerWeights {
-  StoragePtr attn_norm;         // of hidden values, before attention
-  LinearPtr qkv;                // [q + k + v, hidden]
-  StoragePtr qkv_bias;          // [q + k + v]
-  StoragePtr q_norm;            // [head_dim] or [q], by DecoderSpec::qk_norm; or [2, q]
-  StoragePtr k_norm;            // [head_dim], [k] or [2, k]
-  StoragePtr sinks;             // [heads]
-  LinearPtr attn_output;        // [hidden, heads * value_dim]
-  StoragePtr attn_output_bias;  // [hidden]
-  StoragePtr attn_post_norm;    // of hidden values, on what attention adds
-  StoragePtr ffn_norm;          // of hidden values, before the feed-forward network
-  LinearPtr router;             // [experts, hidden]
-  StoragePtr router_bias;       // [experts]
-  LinearPtr gate_up;            // experts x [gate + up, hidden], or [up, hidden]
-  StoragePtr gate_up_bias;      // experts x [gate + up]
-  LinearPtr down;               // experts x [hidden, ffn]
-  StoragePtr down_bias;         // experts x [hidden]
-  LinearPtr shared_gate_up;     // [gate + up, hidden] of the expert that all tokens go to
-  LinearPtr shared_down;        // [hidden, shared ffn]
-  LinearPtr shared_router;      // [1, hidden]: its share of that expert, by a sigmoid
-  StoragePtr ffn_post_norm;     // of hidden values, on what the feed-forward network adds
+  StoragePtr attn_norm;          // of hidden values, before attention
+  LinearPtr qkv;                 // [q + k + v, hidden]
+  StoragePtr qkv_bias;           // [q + k + v]
+  StoragePtr q_norm;             // [head_dim] or [q], by DecoderSpec::qk_norm; or [2, q]
+  StoragePtr k_norm;             // [head_dim], [k] or [2, k]
+  StoragePtr sinks;              // [heads]
+  LinearPtr latent_down;         // in place of qkv: [query latent or queries + head_dim, hidden]
+  StoragePtr latent_query_norm;  // [latent query size]
+  LinearPtr latent_query_up;     // [heads * query dim, latent query size]
+  StoragePtr latent_norm;        // [latent size]
+  LinearPtr latent_key_up;       // heads x [latent size, key dim]
+  LinearPtr latent_value_up;     // heads x [value dim, latent size]
+  LinearPtr attn_output;         // [hidden, heads * value_dim]
+  StoragePtr attn_output_bias;   // [hidden]
+  StoragePtr attn_post_norm;     // of hidden values, on what attention adds
+  StoragePtr ffn_norm;           // of hidden values, before the feed-forward network
+  LinearPtr router;              // [experts, hidden]
+  StoragePtr router_bias;        // [experts]
+  StoragePtr router_choice;      // [experts] added to shares where experts are chosen, only there
+  LinearPtr gate_up;             // experts x [gate + up, hidden], or [up, hidden]
+  StoragePtr gate_up_bias;       // experts x [gate + up]
+  LinearPtr down;                // experts x [hidden, ffn]
+  StoragePtr down_bias;          // experts x [hidden]
+  LinearPtr shared_gate_up;      // [gate + up, hidden] of the expert that all tokens go to
+  LinearPtr shared_down;         // [hidden, shared ffn]
+  LinearPtr shared_router;       // [1, hidden]: its share of that expert, by a sigmoid
+  StoragePtr ffn_post_norm;      // of hidden values, on what the feed-forward network adds
 };
 
 // Which token rows go to which expert. Slots are sorted by expert, then token.
 struct Routing {
-  bool sums_to_one = true;  // weights are shares among the chosen experts, else among all
-  float scale = 1.0f;       // on every weight
+  ExpertGate gate = ExpertGate::kSoftmax;
+  bool sums_to_one = true;          // weights are shares among the chosen experts, else among all
+  float scale = 1.0f;               // on every weight
+  const Storage* choice = nullptr;  // LayerWeights::router_choice
   std::vector<std::int32_t> expert_begin;  // [experts + 1] first slot of each expert
   std::vector<std::int32_t> slot_token;    // [T * used] token row of each slot
   std::vector<std::int32_t> token_slot;    // [T, used] slot of each token's j-th expert
@@ -107,6 +116,9 @@ struct Activations {
   StoragePtr normed;         // [T, hidden]
   StoragePtr qkv;            // [T, q + k + v]
   StoragePtr attended;       // [T, heads * value_dim]
+  StoragePtr latent;         // [T, DecoderSpec::latent_inputs()]
+  StoragePtr latent_query;   // [T, latent query size]
+  StoragePtr latent_heads;   // [T, heads * query dim] before, [T, attended_size] after attention
   StoragePtr gate_up;        // [T * used, 2 * ffn]
   StoragePtr activated;      // [T * used, ffn]
   StoragePtr projected;      // [T * used, hidden]
@@ -123,6 +135,12 @@ struct PreparedActivation {
   const float* x = nullptr;  // [rows, cols]
   std::int64_t rows = 0;
   std::int64_t cols = 0;
+};
+
+// Heads of rows that have other things between them.
+struct Heads {
+  float* x;
+  std::int64_t row_stride, head_stride;
 };
 
 struct Step {
@@ -207,7 +225,7 @@ class Backend {
   virtual void add(float* y, const float* x, std::int64_t n) = 0;
   virtual void gather_rows(float* y, const float* x, std::span<const std::int32_t> rows,
                            std::int64_t n) = 0;
-  // Softmax over the experts, the best `used`, weights renormalised to sum 1.
+  // The best `used` experts of each row and their weights, as `routing` says.
   virtual void route(Routing& routing, const float* logits, std::int64_t rows, std::int64_t experts,
                      std::int64_t used) = 0;
   // y[t] += sum_j weight[t, j] * x[token_slot[t, j]]
@@ -223,6 +241,12 @@ class Backend {
   virtual void layer_norm_heads(float* x, std::int64_t rows, std::int64_t row_stride,
                                 std::int64_t heads, std::int64_t head_dim, const Storage& weights,
                                 float eps);
+  // The first n values of each head.
+  virtual void copy_heads(const Heads& to, const Heads& from, std::int64_t rows, std::int64_t heads,
+                          std::int64_t n);
+  // Every head of y = its matrix of w times the head of x.
+  virtual void linear_heads(const Heads& y, const Heads& x, std::int64_t rows,
+                            const LinearWeights& w);
   // y[rows, n] = activation of x, [rows, 2 n] where it is gated, else [rows, n]
   virtual void activate(Activation activation, float* y, const float* x, std::int64_t rows,
                         std::int64_t n);
@@ -238,6 +262,7 @@ class Backend {
 
  private:
   // What attention and the feed-forward network read and add.
+  void latent_qkv(Step& s, const LayerWeights& w);
   void norm_heads(Step& s, float* x, std::int64_t heads, const Storage& weight);
   PreparedActivation layer_input(Step& s, const Storage* norm, const LinearWeights& user);
   void normalise(Step& s, float* y, const float* x, const Storage& weight, std::int64_t rows);

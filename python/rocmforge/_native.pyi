@@ -176,6 +176,10 @@ class QkNorm:
     EACH_HEAD: ClassVar[QkNorm]
     WHOLE: ClassVar[QkNorm]
 
+class ExpertGate:
+    SOFTMAX: ClassVar[ExpertGate]
+    SIGMOID: ClassVar[ExpertGate]
+
 class RopeUse:
     NONE: ClassVar[RopeUse]
     MAIN: ClassVar[RopeUse]
@@ -183,6 +187,9 @@ class RopeUse:
 
 class RopeSpec:
     def __init__(self, interleaved: bool, inv_freq: list[float], magnitude: float) -> None: ...
+
+class LatentSpec:
+    def __init__(self, size: int, query_size: int, key_dim: int, value_dim: int) -> None: ...
 
 class LayerSpec:
     def __init__(self, window: int, rope: RopeUse) -> None: ...
@@ -198,6 +205,10 @@ class DecoderSpec:
     vocab_size: int
     num_experts: int
     num_experts_used: int
+    num_dense_layers: int
+    dense_ffn_size: int
+    expert_gate: ExpertGate
+    expert_weights_scale: float
     shared_ffn_size: int
     num_positions: int
     norm_eps: float
@@ -213,6 +224,7 @@ class DecoderSpec:
     expert_weights_sum_to_one: bool
     attention_sinks: bool
     parallel_residual: bool
+    latent: LatentSpec
     rope: RopeSpec
     local_rope: RopeSpec
     layers: list[LayerSpec]

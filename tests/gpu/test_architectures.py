@@ -25,6 +25,7 @@ RUNNING: dict[str, dict[str, Any]] = {
     "smollm3": {},
     "qwen3moe": {},
     "phi3": {},
+    "seed_oss": {},
 }
 REFUSED = {
     "gemma": "another activation than SiLU",
@@ -35,6 +36,10 @@ REFUSED = {
     "olmoe": "shares among all experts",
     "granite": "scaled embeddings, sums or logits",
     "granitemoe": "scaled embeddings, sums or logits",
+    "glm4moe": "layers without experts before others with them",
+    "deepseek": "layers without experts before others with them",
+    "dots1": "layers without experts before others with them",
+    "deepseek2": "latent attention",
     "stablelm": "layer norms",
     "starcoder2": "layer norms",
     "command-r": "layer norms",

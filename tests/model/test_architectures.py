@@ -34,6 +34,9 @@ def test_steps_agree_with_the_tensors_that_converters_write(name: str) -> None:
     shared = architecture.shared_expert is not Presence.NEVER
     assert shared == (T.FFN_UP_SHEXP in tensors)
     assert architecture.shared_expert_gate == (T.FFN_GATE_INP_SHEXP in tensors)
+    choice = architecture.expert_choice_bias is not Presence.NEVER
+    assert choice == (T.FFN_EXP_PROBS_B in tensors)
+    assert architecture.latent == (T.ATTN_KV_A_MQA in tensors)
     # Others may name rope_freqs too, but llama.cpp's graphs of them have no use for it.
     if architecture.rope_factors is not Presence.NEVER:
         assert T.ROPE_FREQS in tensors

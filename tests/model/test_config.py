@@ -7,19 +7,17 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gguf_bytes.tiny import FFN, HEAD_DIM, HIDDEN, VOCAB, f32_tensor, tiny_model
 from gguf_bytes.writer import F32, U32, U64, GGUFBytes, array, scalar, string
-from reference.facts import FACTS, windows
+from reference.facts import FACTS
 from reference.tiny_models import write_tiny_model
 from reference.tiny_traits import TRAITS
 from rocmforge.errors import ModelFileError, UnsupportedError
 from rocmforge.gguf import GGUFFile
 from rocmforge.model import ModelConfig, RopeConfig, RopeScaling, check_tensors
-from rocmforge.model.layers import LayerConfig
 
 Configure = Callable[[GGUFBytes], ModelConfig]
 
@@ -143,55 +141,6 @@ def test_architecture_decides_on_rope_layout_bias_and_norm(
     assert config.num_experts == traits.num_experts
 
 
-@pytest.mark.parametrize("architecture", TRAITS)
-def test_layers_see_and_turn_as_the_architecture_has_it(tmp_path: Path, architecture: str) -> None:
-    facts, num_layers = FACTS[architecture], 13
-    path = write_tiny_model(tmp_path / "m.gguf", architecture, "F32", num_layers=num_layers)
-    keys = TRAITS[architecture].keys
-    layers = config_of(path).layers or (LayerConfig(),) * num_layers
-    assert [layer.window for layer in layers] == windows(facts, keys, num_layers)
-    for number, layer in enumerate(layers, 1):
-        period = facts.no_rope_period
-        still = facts.no_rope or (period and number % period == 0)
-        still = still or (facts.rope_under_windows_only and not layer.window)
-        assert (layer.rope == "none") == bool(still)
-        assert (layer.rope == "local") == bool(facts.local_base and layer.window)
-
-
-def test_a_window_of_its_own_base_rotates_by_it(tmp_path: Path) -> None:
-    key = {"rope.freq_base_swa": 500.0}
-    config = config_of(write_tiny_model(tmp_path / "m.gguf", "gemma2", "F32", keys=key))
-    assert [layer.rope for layer in config.layers] == ["local", "main"]
-    assert config.local_rope is not None
-    assert (config.local_rope.base, config.rope.base) == (500.0, 10000.0)
-
-
-@pytest.mark.parametrize(
-    ("pattern", "windowed"),
-    [
-        (3, [1, 1, 0, 1]),
-        (1, [0, 0, 0, 0]),
-        (0, [0, 0, 0, 0]),
-        ([True, False, False, True], [1, 0, 0, 1]),
-    ],
-    ids=str,
-)
-def test_a_pattern_in_the_file_comes_before_the_architectures(
-    tmp_path: Path, pattern: Any, windowed: list[int]
-) -> None:
-    keys = {"attention.sliding_window_pattern": pattern}
-    path = write_tiny_model(tmp_path / "m.gguf", "gemma2", "F32", num_layers=4, keys=keys)
-    layers = config_of(path).layers or (LayerConfig(),) * 4
-    assert [layer.window for layer in layers] == [20 * kind for kind in windowed]
-
-
-def test_a_pattern_of_another_length_is_refused(tmp_path: Path) -> None:
-    keys = {"attention.sliding_window_pattern": [True] * 3}
-    path = write_tiny_model(tmp_path / "m.gguf", "gemma2", "F32", keys=keys)
-    with pytest.raises(ModelFileError, match="3 entries for 2 layers"):
-        config_of(path)
-
-
 @pytest.mark.parametrize(("num_layers", "width"), [(62, 16), (61, 32)])
 def test_the_largest_gemma_3_scales_scores_by_the_width_of_a_head_in_the_stream(
     tmp_path: Path, num_layers: int, width: int
@@ -306,3 +255,25 @@ def test_real_models_are_understood(testdata: Path) -> None:
             assert check_tensors(file, config) == []
         sizes = (config.hidden_size, config.num_layers, config.num_heads, config.num_kv_heads)
         assert sizes == ((64, 5, 8, 4) if "260K" in path.name else (128, 5, 8, 4))
+
+
+def test_deepseek_files_without_a_latent_cache_are_to_be_converted_again(
+    configure: Configure,
+) -> None:
+    model = tiny_model("deepseek2", experts=4)
+    model.set("deepseek2.expert_feed_forward_length", scalar(U32, 16))
+    with pytest.raises(UnsupportedError, match="convert the model again"):
+        configure(model)
+
+
+def test_longrope_needs_its_tensors(configure: Configure) -> None:
+    model = tiny_model().set("llama.rope.scaling.type", string("longrope"))
+    with pytest.raises(UnsupportedError, match="'longrope' is not supported without"):
+        configure(model)
+
+
+def test_position_embeddings_have_to_reach_the_context(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    write_tiny_model(path, "gpt2", "F32", keys={"context_length": 300})
+    with pytest.raises(ModelFileError, match="no position embeddings for 300 positions"):
+        config_of(path)

@@ -96,7 +96,7 @@ def test_logits_of_every_case_that_llama_cpp_was_asked(tmp_path: Path, case: str
     assert_matches(path, step_sizes=[70, 1, 25])
 
 
-@pytest.mark.parametrize("architecture", ["gpt-oss", "gemma2", "cohere2", "gpt2"])
+@pytest.mark.parametrize("architecture", ["gpt-oss", "gemma2", "cohere2", "gpt2", "deepseek2"])
 def test_default_activations_stay_close_in_every_kind_of_network(
     tmp_path: Path, architecture: str
 ) -> None:
@@ -105,6 +105,14 @@ def test_default_activations_stay_close_in_every_kind_of_network(
     ids = prompt(515)
     divergence = kl_divergences(ReferenceDecoder(path).logits(ids), teacher_forced(path, ids))
     assert np.median(divergence) < 5e-3
+
+
+def test_layers_that_draft_tokens_are_not_run(tmp_path: Path) -> None:
+    keys = {"nextn_predict_layers": 1}
+    drafting = write_tiny_model(tmp_path / "d.gguf", "glm4moe", "F32", num_layers=4, keys=keys)
+    plain = write_tiny_model(tmp_path / "p.gguf", "glm4moe", "F32", num_layers=3)
+    ids = prompt(515, 20)
+    np.testing.assert_array_equal(teacher_forced(drafting, ids), teacher_forced(plain, ids))
 
 
 @pytest.mark.parametrize("window", [1, 64, 65, 1100])

@@ -34,6 +34,7 @@ OTHERS = {
     "gemma2-Q4_0": {"architecture": "gemma2", "weight_format": "Q4_0"},
     "gpt-oss-MXFP4": {"architecture": "gpt-oss", "weight_format": "MXFP4"},
     "cohere2-Q8_0": {"architecture": "cohere2", "weight_format": "Q8_0"},
+    "deepseek2-Q8_0": {"architecture": "deepseek2", "weight_format": "Q8_0"},
     "gpt2-F16": {"architecture": "gpt2", "weight_format": "F16"},
     "qwen2moe-Q8_0": {"architecture": "qwen2moe", "weight_format": "Q8_0"},
     "granitemoe-Q4_0": {"architecture": "granitemoe", "weight_format": "Q4_0"},

@@ -16,6 +16,7 @@ from gguf import GGUFReader
 
 from reference.facts import FACTS, windows
 from reference.feed_forward import FeedForward, softmax
+from reference.latent import LatentAttention
 from reference.rope import Rope, rope_from_metadata
 from reference.weights import Weights
 
@@ -45,9 +46,7 @@ class ReferenceDecoder:
             reader, layer_norm=self.facts.layer_norm, epsilon=float(keys[f"attention.{norm}"])
         )
         self.tensors = self.weights.tensors
-        self.feed_forward = FeedForward(
-            self.weights, self.facts, int(keys.get("expert_used_count", 0))
-        )
+        self.feed_forward = FeedForward(self.weights, self.facts, keys)
 
         self.context_length = int(keys["context_length"])
         self.num_layers = int(keys["block_count"])
@@ -68,6 +67,12 @@ class ReferenceDecoder:
         self.logit_cap = keys.get("final_logit_softcapping", self.facts.logit_cap)
         self.windows = windows(self.facts, keys, self.num_layers)
         self.rope, self.local_rope = self._ropes(keys)
+        self.value_dim = self.head_dim
+        self.latent = None
+        if "attention.kv_lora_rank" in keys:
+            self.latent = LatentAttention(self.weights, keys, self.rope, self.num_heads)
+            self.num_kv_heads, self.head_dim = self.num_heads, self.latent.head_dim
+            self.value_dim, self.attention_scale = self.latent.value_dim, self.latent.scale
         self.reset()
 
     def _ropes(self, keys: dict[str, Any]) -> tuple[Rope, Rope]:
@@ -93,9 +98,8 @@ class ReferenceDecoder:
 
     def reset(self) -> None:
         """Forgets the sequence."""
-        empty = np.zeros((0, self.num_kv_heads, self.head_dim))
-        self.keys = [empty] * self.num_layers
-        self.values = [empty] * self.num_layers
+        self.keys = [np.zeros((0, self.num_kv_heads, self.head_dim))] * self.num_layers
+        self.values = [np.zeros((0, self.num_kv_heads, self.value_dim))] * self.num_layers
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         """Teacher-forced logits (len, vocab) of a fresh sequence."""
@@ -146,7 +150,10 @@ class ReferenceDecoder:
         name = f"blk.{layer}.attn"
         length, past = len(x), len(self.keys[layer])
         positions = np.arange(past, past + length)
-        q, k, v = self._rotated(layer, *self._projected(name, x), positions)
+        if self.latent is not None:
+            q, k, v = self.latent.project(name, x, positions)
+        else:
+            q, k, v = self._rotated(layer, *self._projected(name, x), positions)
         self.keys[layer] = k = np.concatenate([self.keys[layer], k])
         self.values[layer] = v = np.concatenate([self.values[layer], v])
 

@@ -23,6 +23,8 @@ class Facts:
     no_rope_period: int = 0
     rope_under_windows_only: bool = False
     no_rope: bool = False
+    expert_keys: bool = False  # say how experts are chosen and weighed
+    sigmoid_gate: bool = False  # unless a key says otherwise
     shares_of_all: bool = False  # experts are weighed by the softmax over all of them
     attention_cap: float = 0.0
     logit_cap: float = 0.0
@@ -63,6 +65,14 @@ FACTS: dict[str, Facts] = {
     "olmoe": Facts(shares_of_all=True),
     "smollm3": Facts(interleaved=True, no_rope_period=4),
     "glm4": Facts(interleaved=True),
+    "glm4moe": Facts(ffn_norm="post_attention_norm", expert_keys=True, sigmoid_gate=True),
+    "deepseek": Facts(interleaved=True, expert_keys=True),
+    "deepseek2": Facts(interleaved=True, expert_keys=True),
+    "dots1": Facts(expert_keys=True),
+    "internlm2": Facts(interleaved=True),
+    "ernie4_5": Facts(interleaved=True),
+    "exaone": Facts(),
+    "seed_oss": Facts(ffn_norm="post_attention_norm"),
     "chatglm": Facts(interleaved=True),
     "stablelm": Facts(layer_norm=True),
     "starcoder2": Facts(layer_norm=True, activation="gelu", gated=False),

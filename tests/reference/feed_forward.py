@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from reference.facts import Facts
@@ -22,10 +25,17 @@ def gelu(x: np.ndarray) -> np.ndarray:
 
 
 class FeedForward:
-    def __init__(self, weights: Weights, facts: Facts, num_experts_used: int) -> None:
+    def __init__(self, weights: Weights, facts: Facts, keys: Mapping[str, Any]) -> None:
         self._weights = weights
         self._facts = facts
-        self._num_used = num_experts_used
+        self._num_used = int(keys.get("expert_used_count", 0))
+        self._sigmoid = facts.sigmoid_gate
+        self._of_all = facts.shares_of_all
+        self._scale = 1.0
+        if facts.expert_keys:
+            self._sigmoid = keys.get("expert_gating_func", 2 if facts.sigmoid_gate else 1) == 2
+            self._of_all = not keys.get("expert_weights_norm", False)
+            self._scale = float(keys.get("expert_weights_scale", 1.0))
 
     def __call__(self, layer: int, x: np.ndarray) -> np.ndarray:
         name = f"blk.{layer}.ffn"
@@ -58,11 +68,14 @@ class FeedForward:
         return self._weights.linear(inner, f"{name}_down{suffix}")
 
     def _experts(self, x: np.ndarray, name: str) -> np.ndarray:
-        """The best experts of each token, weighted by their share of the router's softmax."""
+        """The best experts of each token, weighted by their shares."""
         result = np.zeros_like(x)
-        for row, chances in enumerate(softmax(self._weights.linear(x, f"{name}_gate_inp"))):
-            chosen = np.argsort(-chances, kind="stable")[: self._num_used]
-            whole = 1.0 if self._facts.shares_of_all else chances[chosen].sum()
+        scores = self._weights.linear(x, f"{name}_gate_inp")
+        shares = sigmoid(scores) if self._sigmoid else softmax(scores)
+        merits = shares + self._weights.bias(f"{name.removesuffix('ffn')}exp_probs_b")
+        for row, chances in enumerate(shares):
+            chosen = np.argsort(-merits[row], kind="stable")[: self._num_used]
+            whole = (1.0 if self._of_all else chances[chosen].sum()) / self._scale
             for expert in chosen:
                 gate = self._one(x[row], f"{name}_gate_exps", expert)
                 up = self._one(x[row], f"{name}_up_exps", expert)

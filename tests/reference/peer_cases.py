@@ -39,7 +39,25 @@ CASES |= {
         "olmo2",
         {"num_layers": 4, "rope_scaling": "yarn", "keys": {"attention.sliding_window": 20}},
     ),
+    # llama.cpp takes as many key heads as query heads in these.
     "olmoe": ("olmoe", {"num_kv_heads": 4}),
+    "dots1": ("dots1", {"num_kv_heads": 4}),
+    "deepseek2-lite": (
+        "deepseek2",
+        {
+            "changes": {"choice_bias": False},
+            "keys": {
+                "attention.q_lora_rank": 0,
+                "expert_gating_func": 1,
+                "expert_weights_norm": False,
+                "expert_weights_scale": 1.0,
+            },
+        },
+    ),
+    "deepseek2-yarn": (
+        "deepseek2",
+        {"rope_scaling": "yarn", "keys": {"rope.scaling.yarn_log_multiplier": 0.0707}},
+    ),
     "stablelm-parallel": (
         "stablelm",
         {"changes": {"pre_norms": ("attn_norm",), "qk_norm": "each-head"}},

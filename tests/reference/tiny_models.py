@@ -119,7 +119,7 @@ def _write_metadata(writer: GGUFWriter, model: TinyModel) -> None:
     writer.add_embedding_length(model.hidden)
     writer.add_feed_forward_length(model.inner)
     writer.add_head_count(model.num_heads)
-    writer.add_head_count_kv(model.num_kv_heads)
+    writer.add_head_count_kv(1 if traits.latent else model.num_kv_heads)
     if traits.layer_norm:
         writer.add_layer_norm_eps(1e-5)
     else:
@@ -136,7 +136,12 @@ def _write_metadata(writer: GGUFWriter, model: TinyModel) -> None:
         writer.add_expert_used_count(model.num_experts_used)
     if model.rope_scaling not in (None, "llama3"):
         _write_rope_scaling(writer, model, model.rope_scaling)
-    add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+    add = {
+        bool: writer.add_bool,
+        int: writer.add_uint32,
+        float: writer.add_float32,
+        str: writer.add_string,
+    }
     for name, value in traits.keys.items():
         add.get(type(value), writer.add_array)(f"{model.architecture}.{name}", value)
 
@@ -182,8 +187,11 @@ class _TensorWriter:
         for layer in range(traits.num_layers):
             for norm in (*traits.pre_norms, *traits.post_norms):
                 self._norm(f"blk.{layer}.{norm}", dim)
-            self._attention(f"blk.{layer}.attn")
-            if traits.num_experts:
+            if traits.latent:
+                self._latent_attention(f"blk.{layer}.attn")
+            else:
+                self._attention(f"blk.{layer}.attn")
+            if traits.num_experts and layer >= traits.num_dense_layers:
                 self._experts(f"blk.{layer}.ffn")
             else:
                 self._feed_forward(f"blk.{layer}.ffn", model.inner, "")
@@ -213,6 +221,23 @@ class _TensorWriter:
         if traits.sinks:
             self._vector(f"{name}_sinks.weight", (model.num_heads,), deviation=2.0)
 
+    def _latent_attention(self, name: str) -> None:
+        keys, dim, heads = self._traits.keys, self._model.hidden, self._model.num_heads
+        queries = heads * keys["attention.key_length_mla"]
+        size, rotary = keys["attention.kv_lora_rank"], keys["rope.dimension_count"]
+        value_dim = keys["attention.value_length_mla"]
+        if rank := keys["attention.q_lora_rank"]:
+            self._matrix(f"{name}_q_a", rank, dim)
+            self._vector(f"{name}_q_a_norm.weight", (rank,), around=1.0)
+            self._matrix(f"{name}_q_b", queries, rank)
+        else:
+            self._matrix(f"{name}_q", queries, dim)
+        self._matrix(f"{name}_kv_a_mqa", size + rotary, dim)
+        self._vector(f"{name}_kv_a_norm.weight", (size,), around=1.0)
+        self._matrix(f"{name}_k_b", heads, size, keys["attention.key_length_mla"] - rotary)
+        self._matrix(f"{name}_v_b", heads, value_dim, size)
+        self._matrix(f"{name}_output", dim, heads * value_dim)
+
     def _experts(self, name: str) -> None:
         model, traits = self._model, self._traits
         dim, experts = model.hidden, traits.num_experts
@@ -221,13 +246,16 @@ class _TensorWriter:
         self._writer.add_tensor(f"{name}_gate_inp.weight", router)
         if traits.expert_bias:
             self._vector(f"{name}_gate_inp.bias", (experts,))
+        if traits.choice_bias:
+            self._vector(f"{name.removesuffix('ffn')}exp_probs_b.bias", (experts,))
         inner = traits.keys.get("expert_feed_forward_length", model.inner)
         for part, rows, columns in (("gate", inner, dim), ("up", inner, dim), ("down", dim, inner)):
             self._matrix(f"{name}_{part}_exps", experts, rows, columns)
             if traits.expert_bias:
                 self._vector(f"{name}_{part}_exps.bias", (experts, rows))
         if traits.shared_expert is not None:
-            shared = traits.keys["expert_shared_feed_forward_length"]
+            count = traits.keys.get("expert_shared_count", 1)
+            shared = traits.keys.get("expert_shared_feed_forward_length", count * inner)
             self._feed_forward(name, shared, "_shexp")
         if traits.shared_expert == "gated":
             self._vector(f"{name}_gate_inp_shexp.weight", (dim,), deviation=1.0 / np.sqrt(dim))

@@ -23,7 +23,10 @@ class Traits:
     rotates: bool = True
     long_factors: bool = False
     sinks: bool = False
+    latent: bool = False  # sizes are among the keys
     num_experts: int = 0
+    num_dense_layers: int = 0
+    choice_bias: bool = False
     expert_bias: bool = False
     shared_expert: str | None = None  # "gated" or "plain"
     num_layers: int = 2
@@ -97,6 +100,75 @@ TRAITS: dict[str, Traits] = {
     "glm4": Traits(
         post_norms=_POST_NORMS, attention_bias=True, fused_gate_up=True, keys=_HALF_OF_16
     ),
+    "glm4moe": Traits(
+        pre_norms=("attn_norm", "post_attention_norm"),
+        attention_bias=True,
+        num_experts=4,
+        num_dense_layers=1,
+        choice_bias=True,
+        shared_expert="plain",
+        num_layers=3,
+        keys={
+            **_EXPERTS,
+            **_HALF_OF_16,
+            "expert_shared_count": 2,
+            "leading_dense_block_count": 1,
+            "expert_weights_norm": True,
+            "expert_weights_scale": 1.5,
+        },
+    ),
+    "deepseek": Traits(
+        num_experts=4,
+        num_dense_layers=1,
+        shared_expert="plain",
+        keys={
+            **_EXPERTS,
+            "expert_shared_count": 1,
+            "leading_dense_block_count": 1,
+            "expert_weights_scale": 1.0,
+        },
+    ),
+    "deepseek2": Traits(
+        latent=True,
+        num_experts=4,
+        num_dense_layers=1,
+        choice_bias=True,
+        shared_expert="plain",
+        keys={
+            **_EXPERTS,
+            "expert_shared_count": 1,
+            "leading_dense_block_count": 1,
+            "expert_gating_func": 2,
+            "expert_weights_norm": True,
+            "expert_weights_scale": 2.5,
+            "attention.q_lora_rank": 48,
+            "attention.kv_lora_rank": 32,
+            "attention.key_length": 40,
+            "attention.value_length": 32,
+            "attention.key_length_mla": 24,
+            "attention.value_length_mla": 16,
+            "rope.dimension_count": 8,
+        },
+    ),
+    "dots1": Traits(
+        qk_norm="head",
+        num_experts=4,
+        num_dense_layers=1,
+        choice_bias=True,
+        shared_expert="plain",
+        keys={
+            **_EXPERTS,
+            "expert_shared_count": 1,
+            "leading_dense_block_count": 1,
+            "expert_gating_func": 2,
+            "expert_weights_norm": True,
+            "expert_weights_scale": 0.7,
+        },
+    ),
+    "internlm2": Traits(),
+    "ernie4_5": Traits(),
+    "exaone": Traits(),
+    "seed_oss": Traits(pre_norms=("attn_norm", "post_attention_norm"), attention_bias=True),
     "chatglm": Traits(attention_bias=True, fused_qkv=True, fused_gate_up=True, keys=_HALF_OF_16),
     "stablelm": Traits(**_LAYER_NORM, attention_bias=True, keys=_HALF_OF_16),
     "starcoder2": Traits(

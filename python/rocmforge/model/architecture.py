@@ -36,6 +36,13 @@ class QkNorm(enum.Enum):
     WHOLE = "whole"
 
 
+class ExpertGate(enum.Enum):
+    """How the scores of a router become shares of experts."""
+
+    SOFTMAX = "softmax"
+    SIGMOID = "sigmoid"
+
+
 class Parallel(enum.Enum):
     """Whether the feed-forward network reads what attention reads, instead of its result."""
 
@@ -97,9 +104,16 @@ class Architecture:
     activation: Activation = Activation.SILU_GATED
     fused_gate_up: bool = False  # ffn_up.weight holds the gate's rows, then its own
     parallel: Parallel = Parallel.NEVER
-    experts: bool = False  # softmax over all, the best few
+    latent: bool = False  # keys and values of all heads come from one vector a token
+    experts: bool = False  # each token goes to the best few
+    # Keys name the gate, the sum and the scale of weights, the number of shared experts and that of
+    # layers without any, which come first.
+    expert_keys: bool = False
+    expert_gate: ExpertGate = ExpertGate.SOFTMAX
+    expert_choice_bias: Presence = Presence.NEVER  # exp_probs_b: added where experts are chosen
     only_experts: bool = False  # no file without; they name expert_feed_forward_length
-    expert_weights_sum_to_one: bool = True  # of the best few
+    expert_weights_sum_to_one: bool = True  # those of the best few
+    predicts_next: bool = False  # the last nextn_predict_layers draft tokens and are not used
     expert_bias: bool = False  # of the router too
     shared_expert: Presence = Presence.NEVER  # one that all tokens go to
     shared_expert_gate: bool = False  # each token weighs it by a sigmoid

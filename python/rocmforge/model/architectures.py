@@ -12,6 +12,7 @@ from rocmforge.errors import UnsupportedError
 from rocmforge.model.architecture import (
     Activation,
     Architecture,
+    ExpertGate,
     LocalRope,
     LogitScale,
     Norm,
@@ -39,6 +40,15 @@ ARCHITECTURES: dict[str, Architecture] = {
         # Qwen 2 and 2.5.
         Architecture("qwen2", rope_interleaved=False, qkv_bias=_ALWAYS),
         Architecture("qwen3", rope_interleaved=False, qkv_bias=_OPTIONAL, qk_norm=_ALWAYS),
+        Architecture("internlm2", rope_interleaved=True, qkv_bias=_OPTIONAL),
+        Architecture("ernie4_5", rope_interleaved=True, qkv_bias=_OPTIONAL),
+        Architecture("exaone", rope_interleaved=False, rope_factors=_OPTIONAL),
+        Architecture(
+            "seed_oss",
+            rope_interleaved=False,
+            ffn_norm="post_attention_norm",
+            qkv_bias=_OPTIONAL,
+        ),
         Architecture(
             "qwen2moe",
             rope_interleaved=False,
@@ -134,6 +144,51 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture("smollm3", rope_interleaved=True, no_rope_period=4),
         Architecture(
             "glm4", rope_interleaved=True, post_norms=True, qkv_bias=_OPTIONAL, fused_gate_up=True
+        ),
+        # GLM 4.5 to 4.7.
+        Architecture(
+            "glm4moe",
+            rope_interleaved=False,
+            ffn_norm="post_attention_norm",
+            qkv_bias=_ALWAYS,
+            qk_norm=_OPTIONAL,
+            experts=True,
+            only_experts=True,
+            expert_keys=True,
+            expert_gate=ExpertGate.SIGMOID,
+            expert_choice_bias=_ALWAYS,
+            shared_expert=_OPTIONAL,
+            predicts_next=True,
+        ),
+        # DeepSeek V1 with experts.
+        Architecture(
+            "deepseek",
+            rope_interleaved=True,
+            experts=True,
+            only_experts=True,
+            expert_keys=True,
+            shared_expert=_ALWAYS,
+        ),
+        # DeepSeek V2 to V3.1, Kimi K2, converted for latent attention.
+        Architecture(
+            "deepseek2",
+            rope_interleaved=True,
+            latent=True,
+            experts=True,
+            only_experts=True,
+            expert_keys=True,
+            expert_choice_bias=_OPTIONAL,
+            shared_expert=_ALWAYS,
+        ),
+        Architecture(
+            "dots1",
+            rope_interleaved=False,
+            qk_norm=_ALWAYS,
+            experts=True,
+            only_experts=True,
+            expert_keys=True,
+            expert_choice_bias=_OPTIONAL,
+            shared_expert=_ALWAYS,
         ),
         Architecture("chatglm", rope_interleaved=True, qkv_bias=_OPTIONAL, fused_gate_up=True),
         Architecture(

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import math
 import reprlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from rocmforge.errors import ModelFileError, UnsupportedError
 from rocmforge.gguf import GGUFFile
-from rocmforge.model.architecture import Architecture, LogitScale, Norm, Parallel, Presence
+from rocmforge.model.architecture import Architecture, LogitScale, Norm, Parallel
 from rocmforge.model.architectures import find_architecture
+from rocmforge.model.experts import (
+    MAX_FFN,
+    RoutingConfig,
+    read_expert_size,
+    read_num_experts,
+    read_routing,
+    read_shared_size,
+)
 from rocmforge.model.keys import Keys
+from rocmforge.model.latent import LatentConfig, latent_scale, read_latent
 from rocmforge.model.layers import LayerConfig, read_layers, read_local_rope
 from rocmforge.model.rope import RopeConfig
 from rocmforge.model.rope_keys import read_rope
@@ -19,12 +28,10 @@ from rocmforge.model.rope_keys import read_rope
 # Far above every published model, low enough that no product of two overflows 64 bits.
 MAX_LAYERS: Final = 4096
 MAX_HIDDEN: Final = 1 << 20
-MAX_FFN: Final = 1 << 22
 MAX_HEADS: Final = 1 << 14
 MAX_HEAD_DIM: Final = 1 << 14
 MAX_VOCAB: Final = 1 << 23  # limit of the sampler
 MAX_CONTEXT: Final = (1 << 31) - 1  # positions are int32
-MAX_EXPERTS: Final = 1 << 14
 MAX_NAME: Final = 256  # characters
 
 _EMBEDDING: Final = "token_embd.weight"
@@ -56,6 +63,9 @@ class ModelConfig:
     qkv_bias: bool
     qk_norm: bool
     shared_ffn_size: int = 0  # of the expert that all tokens go to; 0 without one
+    routing: RoutingConfig = field(default_factory=RoutingConfig)  # of a model with experts
+    latent: LatentConfig | None = None  # None: plain attention
+    num_drafting_layers: int = 0  # behind the others, of the file; not used
     num_positions: int = 0  # with an embedding of their own; 0 where positions rotate
     attention_cap: float = 0.0  # scores become cap tanh(score / cap); 0: they stay
     logit_cap: float = 0.0
@@ -91,7 +101,9 @@ class _Reader:
         keys, architecture, tensors = self._keys, self._architecture, self._file.tensors
         vocab_size = self._vocab_size()
         hidden_size = keys.uint("embedding_length", maximum=MAX_HIDDEN)
-        num_layers = keys.uint("block_count", maximum=MAX_LAYERS)
+        num_drafting_layers = self._num_drafting_layers()
+        num_layers = keys.uint("block_count", minimum=num_drafting_layers + 1, maximum=MAX_LAYERS)
+        num_layers -= num_drafting_layers
         num_heads = keys.uniform("attention.head_count", maximum=MAX_HEADS)
         num_kv_heads = keys.uniform("attention.head_count_kv", num_heads, maximum=num_heads)
         if num_heads % num_kv_heads:
@@ -99,13 +111,15 @@ class _Reader:
             keys.fail("attention.head_count_kv", message)
         head_dim = self._head_dim(hidden_size, num_heads)
         value_dim = keys.uint("attention.value_length", head_dim, maximum=MAX_HEAD_DIM)
-        num_experts, num_experts_used = self._experts()
+        num_experts, num_experts_used = read_num_experts(keys, architecture)
         ffn_size = keys.uniform("feed_forward_length", maximum=MAX_FFN)
         if not self._metadata.bool(keys.key("attention.causal"), True):
             msg = f"{self._file.path} attends in both directions; only causal models are supported"
             raise UnsupportedError(msg)
         context_length = keys.uint("context_length", maximum=MAX_CONTEXT)
         rope = read_rope(self._file, keys, architecture, head_dim, context_length)
+        latent = read_latent(keys, architecture, num_kv_heads, head_dim, value_dim)
+        expert_size = read_expert_size(keys, architecture, ffn_size) if num_experts else 0
         layers = read_layers(self._metadata, keys, architecture, num_layers)
         wide = num_layers == architecture.wide_scale_layers
         return ModelConfig(
@@ -121,17 +135,31 @@ class _Reader:
             vocab_size=vocab_size,
             context_length=context_length,
             norm_eps=self._norm_eps(),
-            attention_scale=self._multiplier(
-                "attention.scale", 1 / math.sqrt(hidden_size // num_heads if wide else head_dim)
+            attention_scale=(
+                self._multiplier(
+                    "attention.scale",
+                    1 / math.sqrt(hidden_size // num_heads if wide else head_dim),
+                )
+                if latent is None
+                else latent_scale(latent, head_dim - latent.size, rope)
             ),
             rope=rope,
             num_experts=num_experts,
             num_experts_used=num_experts_used,
-            expert_ffn_size=self._expert_ffn_size(ffn_size) if num_experts else 0,
+            expert_ffn_size=expert_size,
             tied_output="output.weight" not in tensors,
             qkv_bias="blk.0.attn_q.bias" in tensors or "blk.0.attn_qkv.bias" in tensors,
             qk_norm="blk.0.attn_q_norm.weight" in tensors,
-            shared_ffn_size=self._shared_ffn_size(ffn_size) if num_experts else 0,
+            shared_ffn_size=(
+                read_shared_size(keys, architecture, ffn_size, expert_size) if num_experts else 0
+            ),
+            routing=(
+                read_routing(self._metadata, keys, architecture, num_layers)
+                if num_experts
+                else RoutingConfig()
+            ),
+            latent=latent,
+            num_drafting_layers=num_drafting_layers,
             num_positions=0 if architecture.rotates else self._num_positions(context_length),
             attention_cap=self._cap("attn_logit_softcapping", architecture.attention_cap),
             logit_cap=self._cap("final_logit_softcapping", architecture.logit_cap),
@@ -148,6 +176,11 @@ class _Reader:
             layers=layers,
             local_rope=read_local_rope(keys, architecture, layers, rope),
         )
+
+    def _num_drafting_layers(self) -> int:
+        if not self._architecture.predicts_next:
+            return 0
+        return self._keys.uint("nextn_predict_layers", 0, minimum=0, maximum=MAX_LAYERS - 1)
 
     def _norm_eps(self) -> float:
         layer = self._architecture.norm is Norm.LAYER
@@ -181,22 +214,6 @@ class _Reader:
             msg = f"{self._file.path}: no position embeddings for {context_length} positions"
             raise ModelFileError(msg, key=_POSITIONS)
         return table.shape[1]
-
-    def _expert_ffn_size(self, ffn_size: int) -> int:
-        default = None if self._architecture.only_experts else ffn_size
-        return self._keys.uint("expert_feed_forward_length", default, maximum=MAX_FFN)
-
-    def _shared_ffn_size(self, ffn_size: int) -> int:
-        presence = self._architecture.shared_expert
-        if presence is Presence.NEVER:
-            return 0
-        optional = presence is Presence.OPTIONAL
-        return self._keys.uint(
-            "expert_shared_feed_forward_length",
-            0 if optional else ffn_size,
-            minimum=0 if optional else 1,
-            maximum=MAX_FFN,
-        )
 
     def _name(self) -> str:
         """Fit for a terminal: the file may be hostile."""
@@ -232,17 +249,3 @@ class _Reader:
             message = f"{num_heads} heads do not divide a hidden size of {hidden_size}"
             self._keys.fail("attention.head_count", message)
         return hidden_size // num_heads
-
-    def _experts(self) -> tuple[int, int]:
-        minimum = 1 if self._architecture.only_experts else 0
-        default = None if minimum else 0
-        num_experts = self._keys.uint("expert_count", default, minimum=minimum, maximum=MAX_EXPERTS)
-        if num_experts == 0:
-            return 0, 0
-        if not self._architecture.experts:
-            msg = f"experts are not supported in architecture {self._architecture.name!r}"
-            raise UnsupportedError(msg)
-        if self._keys.float("expert_weights_scale", 1.0) != 1:
-            msg = f"{self._keys.key('expert_weights_scale')} other than 1 is not supported"
-            raise UnsupportedError(msg)
-        return num_experts, self._keys.uint("expert_used_count", maximum=num_experts)

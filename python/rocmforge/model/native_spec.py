@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import TypeAlias
 
@@ -54,8 +55,14 @@ def decoder_spec(file: GGUFFile, config: ModelConfig, context: int) -> _native.D
     spec.norm = getattr(_native.NormKind, architecture.norm.name)
     spec.activation = getattr(_native.Activation, architecture.activation.name)
     spec.qk_norm = getattr(_native.QkNorm, architecture.qk_norm_over.name)
-    spec.expert_weights_sum_to_one = architecture.expert_weights_sum_to_one
+    spec.dense_ffn_size = config.ffn_size if config.routing.num_dense_layers else 0
+    spec.num_dense_layers = config.routing.num_dense_layers
+    spec.expert_gate = getattr(_native.ExpertGate, config.routing.gate.name)
+    spec.expert_weights_sum_to_one = config.routing.weights_sum_to_one
+    spec.expert_weights_scale = config.routing.weights_scale
     spec.attention_sinks = architecture.sinks
+    if config.latent is not None:
+        spec.latent = _native.LatentSpec(**dataclasses.asdict(config.latent))
     spec.rope = _rope(file, config.rope, context)
     if config.local_rope is not None:
         spec.local_rope = _rope(file, config.local_rope, context)

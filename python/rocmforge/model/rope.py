@@ -47,6 +47,7 @@ class RopeConfig:
     beta_slow: float = 1.0  # yarn: pairs that turn this seldom are interpolated
     low_freq_factor: float = 1.0  # llama3: as beta_slow
     high_freq_factor: float = 4.0  # llama3: as beta_fast
+    yarn_log_multiplier: float = 0.0  # above 0: magnitudes are in the attention's scale instead
     has_factors: bool = False  # the file holds rope_freqs.weight
     has_long_factors: bool = False  # it holds divisors for contexts up to the original, and beyond
 
@@ -83,7 +84,8 @@ class RopeConfig:
 
     def magnitude(self) -> float:
         """Factor on cos and sin: yarn's 0.1 ln(factor) + 1 (section 3.4), times `attn_factor`."""
-        if self.scaling is RopeScaling.YARN and self.factor > 1:
+        in_rotation = self.yarn_log_multiplier == 0
+        if self.scaling is RopeScaling.YARN and self.factor > 1 and in_rotation:
             return (0.1 * math.log(self.factor) + 1) * self.attn_factor
         return self.attn_factor
 

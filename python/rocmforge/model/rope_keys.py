@@ -56,6 +56,7 @@ def read_rope(
         attn_factor=keys.float("rope.scaling.attn_factor", 1.0),
         beta_fast=keys.float("rope.scaling.yarn_beta_fast", 32.0),
         beta_slow=keys.float("rope.scaling.yarn_beta_slow", 1.0),
+        yarn_log_multiplier=_yarn_log_multiplier(keys, architecture, scaling),
         low_freq_factor=low,
         high_freq_factor=high,
         has_factors=(
@@ -63,3 +64,9 @@ def read_rope(
         ),
         has_long_factors=has_long_factors,
     )
+
+
+def _yarn_log_multiplier(keys: Keys, architecture: Architecture, scaling: RopeScaling) -> float:
+    if not architecture.latent or scaling is not RopeScaling.YARN:
+        return 0.0
+    return keys.float("rope.scaling.yarn_log_multiplier")

@@ -13,6 +13,7 @@ from rocmforge.gguf import GGUFFile, TensorInfo, TensorType
 from rocmforge.model.architecture import Activation, Architecture, Presence, QkNorm
 from rocmforge.model.architectures import find_architecture
 from rocmforge.model.config import ModelConfig
+from rocmforge.model.latent import LatentConfig
 from rocmforge.model.rope import LONG_FACTORS, ROPE_FACTORS, SHORT_FACTORS
 
 VECTOR_TYPES = (TensorType.F32, TensorType.F16, TensorType.BF16)
@@ -57,13 +58,18 @@ def expected_tensors(config: ModelConfig) -> list[TensorSpec]:
     if config.rope.has_long_factors:
         specs += [TensorSpec(name, (half,), "vector") for name in (SHORT_FACTORS, LONG_FACTORS)]
     for layer in range(config.num_layers):
-        specs += _attention(config, architecture, f"blk.{layer}.")
-        specs += _feed_forward(config, architecture, f"blk.{layer}.")
+        p = f"blk.{layer}."
+        specs += _attention(config, architecture, p)
+        specs += _feed_forward(config, architecture, p, layer)
     return specs
 
 
 def _attention(config: ModelConfig, architecture: Architecture, p: str) -> Iterator[TensorSpec]:
     hidden = config.hidden_size
+    if config.latent is not None:
+        yield from _norm(p + "attn_norm", p + "attn_norm", hidden, architecture)
+        yield from _latent_attention(config, config.latent, p)
+        return
     q_size = config.num_heads * config.head_dim
     k_size = config.num_kv_heads * config.head_dim
     v_size = config.num_kv_heads * config.value_dim
@@ -99,11 +105,29 @@ def _attention(config: ModelConfig, architecture: Architecture, p: str) -> Itera
         yield from _norm(name, name, hidden, architecture)
 
 
-def _feed_forward(config: ModelConfig, architecture: Architecture, p: str) -> Iterator[TensorSpec]:
+def _latent_attention(config: ModelConfig, latent: LatentConfig, p: str) -> Iterator[TensorSpec]:
+    hidden, heads, size = config.hidden_size, config.num_heads, latent.size
+    queries = heads * (latent.key_dim + config.head_dim - size)
+    if latent.query_size:
+        yield TensorSpec(p + "attn_q_a.weight", (hidden, latent.query_size), "matrix")
+        yield TensorSpec(p + "attn_q_a_norm.weight", (latent.query_size,), "vector")
+        yield TensorSpec(p + "attn_q_b.weight", (latent.query_size, queries), "matrix")
+    else:
+        yield TensorSpec(p + "attn_q.weight", (hidden, queries), "matrix")
+    yield TensorSpec(p + "attn_kv_a_mqa.weight", (hidden, config.head_dim), "matrix")
+    yield TensorSpec(p + "attn_kv_a_norm.weight", (size,), "vector")
+    yield TensorSpec(p + "attn_k_b.weight", (latent.key_dim, size, heads), "matrix")
+    yield TensorSpec(p + "attn_v_b.weight", (size, latent.value_dim, heads), "matrix")
+    yield TensorSpec(p + "attn_output.weight", (heads * latent.value_dim, hidden), "matrix")
+
+
+def _feed_forward(
+    config: ModelConfig, architecture: Architecture, p: str, layer: int
+) -> Iterator[TensorSpec]:
     hidden, ffn = config.hidden_size, config.ffn_size
     if architecture.pre_norms and not config.parallel_residual:
         yield from _norm(p + architecture.ffn_norm, p + "ffn_norm", hidden, architecture)
-    if config.num_experts:
+    if config.num_experts and layer >= config.routing.num_dense_layers:
         yield from _experts(config, architecture, p)
     else:
         if architecture.fused_gate_up:
@@ -126,6 +150,7 @@ def _experts(config: ModelConfig, architecture: Architecture, p: str) -> Iterato
     yield TensorSpec(p + "ffn_gate_inp.weight", (hidden, experts), "matrix")
     if architecture.expert_bias:
         yield TensorSpec(p + "ffn_gate_inp.bias", (experts,), "vector")
+    yield from _vector(p + "exp_probs_b.bias", experts, architecture.expert_choice_bias)
     for part, columns, rows in (("gate", hidden, ffn), ("up", hidden, ffn), ("down", ffn, hidden)):
         yield TensorSpec(f"{p}ffn_{part}_exps.weight", (columns, rows, experts), "matrix")
         if architecture.expert_bias:
@@ -195,8 +220,9 @@ def check_tensors(file: GGUFFile, config: ModelConfig) -> list[str]:
 def _check_layers(file: GGUFFile, config: ModelConfig) -> None:
     layers = [int(m["layer"]) for name in file.tensors if (m := _LAYER.match(name))]
     found = max(layers, default=-1) + 1
-    if found != config.num_layers:
-        message = f"the model says {config.num_layers} layers, its tensors {found}"
+    said = config.num_layers + config.num_drafting_layers
+    if found != said:
+        message = f"the model says {said} layers, its tensors {found}"
         file.metadata.fail(f"{config.architecture}.block_count", message)
 
 
@@ -207,6 +233,9 @@ def _check_unused(file: GGUFFile, config: ModelConfig, name: str) -> None:
             "2024 do; convert the model again"
         )
         raise UnsupportedError(msg)
+    layer = _LAYER.match(name)
+    if layer is not None and int(layer["layer"]) >= config.num_layers:
+        return
     if _PART_OF_THE_PASS.match(name) and not _HARMLESS.match(name):
         msg = f"{file.path}: tensor {name!r} has no place in architecture {config.architecture!r}"
         raise UnsupportedError(msg)
