@@ -297,7 +297,8 @@ void bind_model(py::module_& m) {
       .value("SILU_GATED", Activation::kSiluGated)
       .value("GELU_GATED", Activation::kGeluGated)
       .value("OAI_GATED", Activation::kOaiGated)
-      .value("GELU", Activation::kGelu);
+      .value("GELU", Activation::kGelu)
+      .value("RELU_SQUARED", Activation::kReluSquared);
   py::enum_<QkNorm>(m, "QkNorm")
       .value("HEAD", QkNorm::kHead)
       .value("EACH_HEAD", QkNorm::kEachHead)
@@ -353,6 +354,7 @@ void bind_model(py::module_& m) {
       .def_readwrite("qk_norm", &DecoderSpec::qk_norm)
       .def_readwrite("expert_weights_sum_to_one", &DecoderSpec::expert_weights_sum_to_one)
       .def_readwrite("attention_sinks", &DecoderSpec::attention_sinks)
+      .def_readwrite("output_bias", &DecoderSpec::output_bias)
       .def_readwrite("parallel_residual", &DecoderSpec::parallel_residual)
       .def_readwrite("latent", &DecoderSpec::latent)
       .def_readwrite("rope", &DecoderSpec::rope)

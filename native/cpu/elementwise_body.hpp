@@ -119,6 +119,14 @@ inline void gelu_body(float* y, const float* x, std::int64_t n) {
   });
 }
 
+// max(x, 0)^2; So et al., "Primer", arXiv:2109.08668.
+inline void relu_squared_body(float* y, const float* x, std::int64_t n) {
+  for_vectors(n, [=](std::int64_t i, std::int64_t count) {
+    const Vec v = Vec::max(Vec::zero(), load_some(x + i, count));  // a NaN stays
+    store_some(y + i, Vec::mul(v, v), count);
+  });
+}
+
 inline void gelu_gated_body(float* y, const float* x, std::int64_t n) {
   for_vectors(n, [=](std::int64_t i, std::int64_t count) {
     const Vec up = load_some(x + n + i, count);
@@ -224,6 +232,7 @@ inline void install_bodies(Kernels& k) {
   k.activate[static_cast<int>(Activation::kGeluGated)] = gelu_gated_body;
   k.activate[static_cast<int>(Activation::kOaiGated)] = oai_gated_body;
   k.activate[static_cast<int>(Activation::kGelu)] = gelu_body;
+  k.activate[static_cast<int>(Activation::kReluSquared)] = relu_squared_body;
   k.scale = scale_body;
   k.soft_cap = soft_cap_body;
   k.add = add_body;

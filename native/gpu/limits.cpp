@@ -20,6 +20,7 @@ const char* missing_part(const DecoderSpec& s) {
   } parts[] = {
       {s.norm != NormKind::kRms || s.qk_norm == QkNorm::kEachHead, "layer norms"},
       {s.activation != Activation::kSiluGated, "another activation than SiLU"},
+      {s.output_bias, "a bias on logits"},
       {s.latent.size > 0, "latent attention"},
       {scaled, "scaled embeddings, sums or logits"},
       {s.attention_cap != 0.0f || s.logit_cap != 0.0f, "capped scores"},

@@ -107,6 +107,7 @@ Decoder::Decoder(std::vector<std::unique_ptr<Backend>> backends, const DecoderPl
   Backend& head = backend_of(placement.output);
   output_norm_ = load_output_norm(head, spec_, weights);
   if (!one_matrix) output_ = load_output(head, spec_, weights);
+  output_bias_ = load_output_bias(head, spec_, weights);
   weight_bytes_ = (output_ ? output_ : embedding_)->bytes();
   if (output_) loaded(output_->bytes());
   for (const Section& section : sections_)
@@ -316,7 +317,7 @@ float* Decoder::logits() {
   }
   if (!host_logits_) {
     device.backend->output(a, num_rows_, output_ ? *output_ : *embedding_);
-    device.backend->finish_logits(spec_, a, num_rows_);
+    device.backend->finish_logits(spec_, a, num_rows_, output_bias_.get());
     host_logits_ = device.backend->to_host(*a.logits, num_rows_ * spec_.vocab_size);
     end_stage();
   }

@@ -102,6 +102,7 @@ class Decoder {
   std::vector<LayerWeights> layers_;
   StoragePtr output_norm_;
   LinearPtr output_;  // null: the embedding is the output matrix as well
+  StoragePtr output_bias_;
   // Sampling asks for a row a sequence, teacher forcing for a row a token, so these two buffers
   // grow to what has been asked for instead of holding max_num_tokens rows from the start.
   std::int64_t head_capacity_ = 0, logits_capacity_ = 0;  // rows

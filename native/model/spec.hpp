@@ -77,6 +77,7 @@ struct DecoderSpec {
   float expert_weights_scale = 1.0f;
   bool expert_weights_sum_to_one = true;  // over the chosen ones; else over all experts
   bool attention_sinks = false;           // a score for each head that adds to its softmax' sum
+  bool output_bias = false;               // on logits
   bool parallel_residual = false;         // the feed-forward network reads what attention reads
   LatentSpec latent;
   RopeSpec rope;

@@ -250,4 +250,9 @@ LinearPtr load_output(Backend& backend, const DecoderSpec& spec, const WeightMap
   return backend.prepare(parts, WeightUse::kProducts);
 }
 
+StoragePtr load_output_bias(Backend& backend, const DecoderSpec& spec, const WeightMap& weights) {
+  if (!spec.output_bias) return nullptr;
+  return vector(backend, weights, "output.bias", spec.vocab_size);
+}
+
 }  // namespace rocmforge

@@ -16,5 +16,7 @@ StoragePtr load_output_norm(Backend& backend, const DecoderSpec& spec, const Wei
 // Whether the file has no output matrix: the embedding then serves as one (tied embeddings).
 bool is_tied(const WeightMap& weights);
 LinearPtr load_output(Backend& backend, const DecoderSpec& spec, const WeightMap& weights);
+// Null where the model has none.
+StoragePtr load_output_bias(Backend& backend, const DecoderSpec& spec, const WeightMap& weights);
 
 }  // namespace rocmforge

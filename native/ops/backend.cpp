@@ -242,9 +242,11 @@ void Backend::output(Activations& a, std::int64_t rows, const LinearWeights& w) 
   linear(a.logits->floats(), prepare_activation(a.head_normed->floats(), rows, w.cols(), w), w);
 }
 
-void Backend::finish_logits(const DecoderSpec& spec, Activations& a, std::int64_t rows) {
+void Backend::finish_logits(const DecoderSpec& spec, Activations& a, std::int64_t rows,
+                            const Storage* bias) {
   float* logits = a.logits->floats();
   if (spec.logit_scale != 1.0f) scale(logits, spec.logit_scale, rows, spec.vocab_size);
+  if (bias) add_bias(logits, *bias, rows, spec.vocab_size);
   if (spec.logit_cap != 0.0f) soft_cap(logits, spec.logit_cap, rows, spec.vocab_size);
 }
 

@@ -193,7 +193,9 @@ class Backend {
   virtual void down(Step& s, const LayerWeights& w);         // activation, hidden += projection
   virtual void head(Step& s, const Storage& norm);  // head_normed = norm(hidden[logit_rows])
   virtual void output(Activations& a, std::int64_t rows, const LinearWeights& w);  // logits
-  virtual void finish_logits(const DecoderSpec& spec, Activations& a, std::int64_t rows);
+  // logits = cap(logits * scale + bias); `bias` may be null.
+  virtual void finish_logits(const DecoderSpec& spec, Activations& a, std::int64_t rows,
+                             const Storage* bias);
 
  protected:
   // --- primitives; rows of activations are contiguous unless a stride is given

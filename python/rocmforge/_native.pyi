@@ -170,6 +170,7 @@ class Activation:
     GELU_GATED: ClassVar[Activation]
     OAI_GATED: ClassVar[Activation]
     GELU: ClassVar[Activation]
+    RELU_SQUARED: ClassVar[Activation]
 
 class QkNorm:
     HEAD: ClassVar[QkNorm]
@@ -223,6 +224,7 @@ class DecoderSpec:
     qk_norm: QkNorm
     expert_weights_sum_to_one: bool
     attention_sinks: bool
+    output_bias: bool
     parallel_residual: bool
     latent: LatentSpec
     rope: RopeSpec

@@ -26,6 +26,8 @@ RUNNING: dict[str, dict[str, Any]] = {
     "qwen3moe": {},
     "phi3": {},
     "seed_oss": {},
+    "qwen3vl": {},
+    "exaone4": {},
 }
 REFUSED = {
     "gemma": "another activation than SiLU",
@@ -36,6 +38,8 @@ REFUSED = {
     "olmoe": "shares among all experts",
     "granite": "scaled embeddings, sums or logits",
     "granitemoe": "scaled embeddings, sums or logits",
+    "minimax-m2": "experts chosen by sigmoids",
+    "arcee": "another activation than SiLU",
     "glm4moe": "layers without experts before others with them",
     "deepseek": "layers without experts before others with them",
     "dots1": "layers without experts before others with them",

@@ -83,6 +83,16 @@ def test_gelu_matches_float64(isa: str, n: int) -> None:
     assert np.all(np.abs(y - expected) <= argument * EPS * np.abs(expected) + 1e-30)
 
 
+@pytest.mark.parametrize("n", LENGTHS)
+def test_squares_of_what_is_positive_round_once(isa: str, n: int) -> None:
+    x = np.random.default_rng(n).normal(size=n).astype(np.float32)
+    y = _native.cpu.activate(A.RELU_SQUARED, x, isa=isa)
+    assert np.array_equal(y, np.maximum(x, 0) ** 2)
+    x[n // 2] = np.nan
+    y = _native.cpu.activate(A.RELU_SQUARED, x, isa=isa)
+    assert np.flatnonzero(np.isnan(y)).tolist() == [n // 2]
+
+
 @pytest.mark.parametrize("kind", [*GATED, "GELU"])
 def test_activations_saturate_and_keep_a_nan_in_its_lane(isa: str, kind: str) -> None:
     gate = np.array([-3e38, -1e4, -89, 0, 89, 1e4, 3e37] * 3, np.float32)

@@ -65,6 +65,8 @@ class ReferenceDecoder:
         self.logit_scale = 1 / logit_scale if self.facts.inverse_logit_scale else logit_scale
         self.attention_cap = keys.get("attn_logit_softcapping", self.facts.attention_cap)
         self.logit_cap = keys.get("final_logit_softcapping", self.facts.logit_cap)
+        self.rotates = bool(keys.get("rope.scaling.finetuned", True))
+        self.parallel_norms = self.facts.parallel_key and bool(keys["use_parallel_residual"])
         self.windows = windows(self.facts, keys, self.num_layers)
         self.rope, self.local_rope = self._ropes(keys)
         self.value_dim = self.head_dim
@@ -134,17 +136,18 @@ class ReferenceDecoder:
         norm = self.weights.norm
         normed = norm(x, f"{name}.attn_norm")
         # Falcon's larger models have a norm of their own for attention.
-        attended = self._attention(
-            layer,
-            norm(x, f"{name}.attn_norm_2") if (f"{name}.attn_norm_2" in self.weights) else normed,
-        )
+        second = f"{name}.attn_norm_2" in self.weights
+        attended = self._attention(layer, norm(x, f"{name}.attn_norm_2") if second else normed)
         ffn_norm = f"{name}.{self.facts.ffn_norm}"
         if self.facts.ffn_norm == "ffn_norm":
             attended = norm(attended, f"{name}.post_attention_norm")
-        x = x + self.residual_scale * attended
-        parallel = self.facts.parallel or (self.facts.layer_norm and ffn_norm not in self.weights)
-        added = self.feed_forward(layer, normed if parallel else norm(x, ffn_norm))
-        return x + self.residual_scale * norm(added, f"{name}.post_ffw_norm")
+        after = x + self.residual_scale * attended
+        if self.facts.parallel or (self.facts.layer_norm and ffn_norm not in self.weights):
+            source = normed
+        else:
+            source = norm(x if self.parallel_norms else after, ffn_norm)
+        added = norm(self.feed_forward(layer, source), f"{name}.post_ffw_norm")
+        return after + self.residual_scale * added
 
     def _attention(self, layer: int, x: np.ndarray) -> np.ndarray:
         name = f"blk.{layer}.attn"
@@ -192,9 +195,9 @@ class ReferenceDecoder:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         facts, windowed = self.facts, self.windows[layer] > 0
         period = facts.no_rope_period
-        if facts.no_rope or (period and (layer + 1) % period == 0):
+        if facts.no_rope or not self.rotates or (period and (layer + 1) % period == 0):
             return q, k, v
-        if facts.rope_under_windows_only and not windowed:
+        if facts.rope_under_windows_only and any(self.windows) and not windowed:
             return q, k, v
         rope = self.local_rope if windowed else self.rope
         return rope.rotate(q, positions), rope.rotate(k, positions), v

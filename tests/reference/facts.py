@@ -11,9 +11,10 @@ from typing import Any
 class Facts:
     interleaved: bool = False  # pairs that turn together: neighbours, else halves
     layer_norm: bool = False  # else RMS
-    activation: str = "silu"  # "gelu", "oai"
+    activation: str = "silu"  # "gelu", "oai", "relu2"
     gated: bool = True
     ffn_norm: str = "ffn_norm"
+    parallel_key: bool = False  # use_parallel_residual, with norms of their own
     parallel: bool = False  # attention and the feed-forward network read the same
     scaled_embedding: bool = False  # by the root of its width
     window_period: int = 0  # of so many layers the last has no window
@@ -24,6 +25,7 @@ class Facts:
     rope_under_windows_only: bool = False
     no_rope: bool = False
     expert_keys: bool = False  # say how experts are chosen and weighed
+    sums_by_default: bool = False  # weights of the chosen experts sum to one, without the key
     sigmoid_gate: bool = False  # unless a key says otherwise
     shares_of_all: bool = False  # experts are weighed by the softmax over all of them
     attention_cap: float = 0.0
@@ -85,6 +87,17 @@ FACTS: dict[str, Facts] = {
         rope_under_windows_only=True,
     ),
     "falcon": Facts(layer_norm=True, activation="gelu", gated=False, parallel=True),
+    "phi2": Facts(layer_norm=True, activation="gelu", gated=False, parallel=True),
+    "nemotron": Facts(layer_norm=True, activation="relu2", gated=False),
+    "arcee": Facts(interleaved=True, activation="relu2", gated=False),
+    "minimax-m2": Facts(expert_keys=True, sums_by_default=True),
+    "gptneox": Facts(layer_norm=True, activation="gelu", gated=False, parallel_key=True),
+    "codeshell": Facts(layer_norm=True, activation="gelu", gated=False),
+    "starcoder": Facts(layer_norm=True, activation="gelu", gated=False, no_rope=True),
+    "exaone4": Facts(window_period=4, rope_under_windows_only=True),
+    "qwen2vl": Facts(),
+    "qwen3vl": Facts(),
+    "qwen3vlmoe": Facts(),
     "gpt2": Facts(layer_norm=True, activation="gelu", gated=False, no_rope=True),
 }
 

@@ -34,7 +34,7 @@ class FeedForward:
         self._scale = 1.0
         if facts.expert_keys:
             self._sigmoid = keys.get("expert_gating_func", 2 if facts.sigmoid_gate else 1) == 2
-            self._of_all = not keys.get("expert_weights_norm", False)
+            self._of_all = not keys.get("expert_weights_norm", facts.sums_by_default)
             self._scale = float(keys.get("expert_weights_scale", 1.0))
 
     def __call__(self, layer: int, x: np.ndarray) -> np.ndarray:
@@ -64,7 +64,8 @@ class FeedForward:
             half = up.shape[-1] // 2
             inner = self._inner(up[:, :half], up[:, half:])
         else:
-            inner = gelu(up)
+            squared = self._facts.activation == "relu2"
+            inner = np.maximum(up, 0.0) ** 2 if squared else gelu(up)
         return self._weights.linear(inner, f"{name}_down{suffix}")
 
     def _experts(self, x: np.ndarray, name: str) -> np.ndarray:

@@ -39,9 +39,13 @@ CASES |= {
         "olmo2",
         {"num_layers": 4, "rope_scaling": "yarn", "keys": {"attention.sliding_window": 20}},
     ),
+    # It reads no epsilon for this one: 0 to it.
+    "qwen2vl": ("qwen2vl", {"epsilon": 1e-12}),
     # llama.cpp takes as many key heads as query heads in these.
     "olmoe": ("olmoe", {"num_kv_heads": 4}),
     "dots1": ("dots1", {"num_kv_heads": 4}),
+    # And all inner sizes alike in this one.
+    "minimax-m2": ("minimax-m2", {"feed_forward": 32}),
     "deepseek2-lite": (
         "deepseek2",
         {
@@ -58,6 +62,14 @@ CASES |= {
         "deepseek2",
         {"rope_scaling": "yarn", "keys": {"rope.scaling.yarn_log_multiplier": 0.0707}},
     ),
+    "granite-without-rope": ("granite", {"keys": {"rope.scaling.finetuned": False}}),
+    "gptneox-sequential": ("gptneox", {"keys": {"use_parallel_residual": False}}),
+    # llama.cpp heeds windows, and loads norms, of models of this depth alone.
+    "exaone4-windows": ("exaone4", {"num_layers": 64, "keys": {"attention.sliding_window": 20}}),
+    "command-r-qk-norm": (
+        "command-r",
+        {"num_layers": 64, "changes": {"qk_norm": "each-head"}},
+    ),
     "stablelm-parallel": (
         "stablelm",
         {"changes": {"pre_norms": ("attn_norm",), "qk_norm": "each-head"}},
@@ -66,7 +78,7 @@ CASES |= {
 }
 # llama.cpp looks GELU up in a table of float16.
 ROUNDED = ("gemma", "gemma2", "gemma2-pattern", "gemma3", "starcoder2", "falcon", "gpt2")
-ROUNDED += ("falcon-two-norms",)
+ROUNDED += ("falcon-two-norms", "phi2", "gptneox", "gptneox-sequential", "codeshell", "starcoder")
 
 # Keys that llama.cpp heeds for other architectures only, as arguments to it.
 PEER_ARGUMENTS = {"llama-yarn-betas": {"yarn_beta_fast": 24.0, "yarn_beta_slow": 2.0}}

@@ -44,6 +44,7 @@ class TinyModel:
     tied_output: bool | None = None  # None: as the architecture has it
     num_experts: int | None = None  # None: as the architecture has them
     num_experts_used: int = 2
+    epsilon: float = 1e-5  # of norms
     rope_base: float = 10000.0
     rope_scaling: str | None = None  # one of ROPE_SCALINGS; None writes no key
     vocabulary: str | None = None  # None: "qwen2" for the qwens, else "llama-bpe"
@@ -95,7 +96,7 @@ def write_tiny_model(
     writer = GGUFWriter(path, architecture)
     _write_metadata(writer, model)
     write_vocabulary(writer, model.vocabulary or _usual_vocabulary(model), model.vocab_size)
-    _write_tensors(writer, model)
+    _TensorWriter(writer, model).write()
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -121,9 +122,9 @@ def _write_metadata(writer: GGUFWriter, model: TinyModel) -> None:
     writer.add_head_count(model.num_heads)
     writer.add_head_count_kv(1 if traits.latent else model.num_kv_heads)
     if traits.layer_norm:
-        writer.add_layer_norm_eps(1e-5)
+        writer.add_layer_norm_eps(model.epsilon)
     else:
-        writer.add_layer_norm_rms_eps(1e-5)
+        writer.add_layer_norm_rms_eps(model.epsilon)
     if model.head_dim is not None:
         writer.add_key_length(model.head_size)
         writer.add_value_length(model.head_size)
@@ -159,10 +160,6 @@ def _write_rope_scaling(writer: GGUFWriter, model: TinyModel, scaling: str) -> N
         writer.add_float32(f"{prefix}.yarn_beta_slow", 2.0)
 
 
-def _write_tensors(writer: GGUFWriter, model: TinyModel) -> None:
-    _TensorWriter(writer, model).write()
-
-
 class _TensorWriter:
     def __init__(self, writer: GGUFWriter, model: TinyModel) -> None:
         self._writer = writer
@@ -176,6 +173,8 @@ class _TensorWriter:
         self._matrix("token_embd", model.vocab_size, dim, gain=3.0)
         if not traits.tied_output:
             self._matrix("output", model.vocab_size, dim, gain=3.0)
+        if traits.output_bias:
+            self._vector("output.bias", (model.vocab_size,))
         self._norm("output_norm", dim)
         if not traits.rotates:
             self._vector("position_embd.weight", (model.context_length, dim), deviation=1.0)

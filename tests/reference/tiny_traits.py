@@ -20,6 +20,7 @@ class Traits:
     fused_gate_up: bool = False
     gated: bool = True
     tied_output: bool = False
+    output_bias: bool = False
     rotates: bool = True
     long_factors: bool = False
     sinks: bool = False
@@ -33,7 +34,14 @@ class Traits:
     keys: dict[str, Any] = field(default_factory=dict)  # beyond those of llama
 
 
-_LAYER_NORM = {"layer_norm": True, "norm_bias": True}
+_LAYER_NORM: dict[str, Any] = {"layer_norm": True, "norm_bias": True}
+_PLAIN = _LAYER_NORM | {
+    "attention_bias": True,
+    "attn_output_bias": True,
+    "ffn_bias": True,
+    "gated": False,
+}
+_SECTIONS = {"rope.dimension_sections": [3, 3, 2, 0]}
 _POST_NORMS = ("post_attention_norm", "post_ffw_norm")
 _WINDOW = "attention.sliding_window"
 _GRANITE = {
@@ -171,9 +179,7 @@ TRAITS: dict[str, Traits] = {
     "seed_oss": Traits(pre_norms=("attn_norm", "post_attention_norm"), attention_bias=True),
     "chatglm": Traits(attention_bias=True, fused_qkv=True, fused_gate_up=True, keys=_HALF_OF_16),
     "stablelm": Traits(**_LAYER_NORM, attention_bias=True, keys=_HALF_OF_16),
-    "starcoder2": Traits(
-        **_LAYER_NORM, attention_bias=True, attn_output_bias=True, ffn_bias=True, gated=False
-    ),
+    "starcoder2": Traits(**_PLAIN),
     "command-r": Traits(
         layer_norm=True, pre_norms=("attn_norm",), tied_output=True, keys={"logit_scale": 0.25}
     ),
@@ -185,13 +191,21 @@ TRAITS: dict[str, Traits] = {
         keys={"logit_scale": 0.25, _WINDOW: 20},
     ),
     "falcon": Traits(**_LAYER_NORM, pre_norms=("attn_norm",), fused_qkv=True, gated=False),
-    "gpt2": Traits(
-        **_LAYER_NORM,
-        attention_bias=True,
-        attn_output_bias=True,
-        ffn_bias=True,
-        fused_qkv=True,
-        gated=False,
-        rotates=False,
+    "phi2": Traits(**_PLAIN | {"pre_norms": ("attn_norm",), "output_bias": True}),
+    "nemotron": Traits(**_LAYER_NORM, gated=False),
+    "arcee": Traits(gated=False),
+    "minimax-m2": Traits(
+        qk_norm="whole",
+        num_experts=4,
+        choice_bias=True,
+        keys={**_EXPERTS, **_HALF_OF_16, "expert_gating_func": 2},
     ),
+    "gptneox": Traits(**_PLAIN, fused_qkv=True, keys={"use_parallel_residual": True}),
+    "codeshell": Traits(**_PLAIN, fused_qkv=True),
+    "starcoder": Traits(**_PLAIN, fused_qkv=True, rotates=False),
+    "exaone4": Traits(pre_norms=(), post_norms=_POST_NORMS, qk_norm="head"),
+    "qwen2vl": Traits(attention_bias=True, keys=_SECTIONS),
+    "qwen3vl": Traits(qk_norm="head", keys=_SECTIONS),
+    "qwen3vlmoe": Traits(qk_norm="head", num_experts=4, keys=_EXPERTS | _SECTIONS),
+    "gpt2": Traits(**_PLAIN, fused_qkv=True, rotates=False),
 }

@@ -26,6 +26,11 @@ class Activation(enum.Enum):
     GELU_GATED = "gelu-gated"
     OAI_GATED = "oai-gated"
     GELU = "gelu"
+    RELU_SQUARED = "relu-squared"
+
+    @property
+    def gated(self) -> bool:
+        return self not in (Activation.GELU, Activation.RELU_SQUARED)
 
 
 class QkNorm(enum.Enum):
@@ -48,6 +53,7 @@ class Parallel(enum.Enum):
 
     NEVER = "never"
     WITHOUT_FFN_NORM = "without-ffn-norm"
+    BY_KEY = "by-key"  # use_parallel_residual; with a norm of its own
     ALWAYS = "always"
 
 
@@ -99,7 +105,9 @@ class Architecture:
     rope_factors: Presence = Presence.NEVER  # rope_freqs.weight: Llama 3's divisors
     long_rope: bool = False  # rope_factors_{short,long}.weight: divisors by the context's length
     no_rope_period: int = 0  # the last layer of so many does not rotate; 0: all do
-    full_layers_rotate: bool = True  # those without a window
+    full_layers_rotate: bool = True  # those without a window, where others have one
+    rope_switch: bool = False  # rope.scaling.finetuned says whether layers rotate at all
+    output_bias: bool = False  # on logits
     windows: Windows | None = None
     activation: Activation = Activation.SILU_GATED
     fused_gate_up: bool = False  # ffn_up.weight holds the gate's rows, then its own
@@ -112,7 +120,7 @@ class Architecture:
     expert_gate: ExpertGate = ExpertGate.SOFTMAX
     expert_choice_bias: Presence = Presence.NEVER  # exp_probs_b: added where experts are chosen
     only_experts: bool = False  # no file without; they name expert_feed_forward_length
-    expert_weights_sum_to_one: bool = True  # those of the best few
+    expert_weights_sum_to_one: bool = True  # those of the best few, unless a key says otherwise
     predicts_next: bool = False  # the last nextn_predict_layers draft tokens and are not used
     expert_bias: bool = False  # of the router too
     shared_expert: Presence = Presence.NEVER  # one that all tokens go to

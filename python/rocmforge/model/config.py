@@ -206,6 +206,8 @@ class _Reader:
         kind = self._architecture.parallel
         if kind is Parallel.WITHOUT_FFN_NORM:
             return "blk.0.ffn_norm.weight" not in self._file.tensors
+        if kind is Parallel.BY_KEY:
+            return self._metadata.bool(self._keys.key("use_parallel_residual"))
         return kind is Parallel.ALWAYS
 
     def _num_positions(self, context_length: int) -> int:

@@ -55,7 +55,9 @@ def read_routing(
         raise UnsupportedError(msg)
     return RoutingConfig(
         gate=_GATES.get(code, architecture.expert_gate),
-        weights_sum_to_one=metadata.bool(keys.key("expert_weights_norm"), False),
+        weights_sum_to_one=metadata.bool(
+            keys.key("expert_weights_norm"), architecture.expert_weights_sum_to_one
+        ),
         weights_scale=keys.float("expert_weights_scale", 1.0),
         num_dense_layers=keys.uint("leading_dense_block_count", 0, minimum=0, maximum=num_layers),
     )

@@ -27,11 +27,22 @@ def read_layers(
 ) -> tuple[LayerConfig, ...]:
     """One entry a layer; empty where all of them are as LayerConfig's defaults."""
     window, windowed = _windows(metadata, keys, architecture, num_layers)
+    rotates = architecture.rotates
+    if architecture.rope_switch:
+        rotates = metadata.bool(keys.key("rope.scaling.finetuned"), True)
+    full_layers_rotate = architecture.full_layers_rotate or not any(windowed)
+    local = _rotates_locally(keys, architecture)
+
+    def rope_use(layer: int) -> Literal["none", "main", "local"]:
+        period = architecture.no_rope_period
+        if not rotates or (period and (layer + 1) % period == 0):
+            return "none"
+        if windowed[layer]:
+            return "local" if local else "main"
+        return "main" if full_layers_rotate else "none"
+
     layers = tuple(
-        LayerConfig(
-            window=window if windowed[layer] else 0,
-            rope=_rope_use(keys, architecture, layer, windowed=windowed[layer]),
-        )
+        LayerConfig(window=window if windowed[layer] else 0, rope=rope_use(layer))
         for layer in range(num_layers)
     )
     return layers if any(layer != LayerConfig() for layer in layers) else ()
@@ -81,14 +92,7 @@ def _windows(
     return window, [period > 0 and layer % period < period - 1 for layer in range(num_layers)]
 
 
-def _rope_use(
-    keys: Keys, architecture: Architecture, layer: int, *, windowed: bool
-) -> Literal["none", "main", "local"]:
-    period = architecture.no_rope_period
-    if not architecture.rotates or (period and (layer + 1) % period == 0):
-        return "none"
-    if not windowed:
-        return "main" if architecture.full_layers_rotate else "none"
+def _rotates_locally(keys: Keys, architecture: Architecture) -> bool:
+    """Whether layers with a window rotate by a base or a scaling of their own."""
     rule = architecture.windows
-    as_others = rule is None or rule.local_rope is LocalRope.AS_OTHERS
-    return "main" if as_others and _LOCAL_BASE not in keys else "local"
+    return _LOCAL_BASE in keys or (rule is not None and rule.local_rope is not LocalRope.AS_OTHERS)

@@ -61,6 +61,7 @@ def decoder_spec(file: GGUFFile, config: ModelConfig, context: int) -> _native.D
     spec.expert_weights_sum_to_one = config.routing.weights_sum_to_one
     spec.expert_weights_scale = config.routing.weights_scale
     spec.attention_sinks = architecture.sinks
+    spec.output_bias = architecture.output_bias
     if config.latent is not None:
         spec.latent = _native.LatentSpec(**dataclasses.asdict(config.latent))
     spec.rope = _rope(file, config.rope, context)

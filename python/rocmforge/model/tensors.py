@@ -10,7 +10,7 @@ from typing import Literal
 from rocmforge._native import FORMATS
 from rocmforge.errors import ModelFileError, UnsupportedError
 from rocmforge.gguf import GGUFFile, TensorInfo, TensorType
-from rocmforge.model.architecture import Activation, Architecture, Presence, QkNorm
+from rocmforge.model.architecture import Architecture, Parallel, Presence, QkNorm
 from rocmforge.model.architectures import find_architecture
 from rocmforge.model.config import ModelConfig
 from rocmforge.model.latent import LatentConfig
@@ -51,6 +51,8 @@ def expected_tensors(config: ModelConfig) -> list[TensorSpec]:
         *_norm("output_norm", "output_norm", hidden, architecture),
         TensorSpec("output.weight", (hidden, vocab), "matrix", optional=True),
     ]
+    if architecture.output_bias:
+        specs.append(TensorSpec("output.bias", (vocab,), "vector"))
     if config.num_positions:
         specs.append(TensorSpec("position_embd.weight", (hidden, config.num_positions), "vector"))
     half = config.rope.rotary_dim // 2
@@ -125,7 +127,8 @@ def _feed_forward(
     config: ModelConfig, architecture: Architecture, p: str, layer: int
 ) -> Iterator[TensorSpec]:
     hidden, ffn = config.hidden_size, config.ffn_size
-    if architecture.pre_norms and not config.parallel_residual:
+    shares_norm = config.parallel_residual and architecture.parallel is not Parallel.BY_KEY
+    if architecture.pre_norms and not shares_norm:
         yield from _norm(p + architecture.ffn_norm, p + "ffn_norm", hidden, architecture)
     if config.num_experts and layer >= config.routing.num_dense_layers:
         yield from _experts(config, architecture, p)
@@ -135,8 +138,7 @@ def _feed_forward(
             parts = tuple((name, ffn) for name in names)
             yield TensorSpec(f"{p}ffn_up.weight", (hidden, 2 * ffn), "matrix", parts=parts)
         else:
-            gated = architecture.activation is not Activation.GELU
-            for part in ("gate", "up") if gated else ("up",):
+            for part in ("gate", "up") if architecture.activation.gated else ("up",):
                 yield TensorSpec(f"{p}ffn_{part}.weight", (hidden, ffn), "matrix")
                 yield from _vector(f"{p}ffn_{part}.bias", ffn, architecture.ffn_bias)
         yield TensorSpec(f"{p}ffn_down.weight", (ffn, hidden), "matrix")
