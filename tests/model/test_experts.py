@@ -39,6 +39,13 @@ def test_what_experts_and_latent_attention_cannot_be_is_refused(
         config_of(path)
 
 
+def test_an_expert_for_all_may_be_missing_where_it_is_optional(tmp_path: Path) -> None:
+    changes, keys = {"shared_expert": None}, {"expert_shared_count": 0}
+    path = tmp_path / "m.gguf"
+    write_tiny_model(path, "glm4moe", "F32", changes=changes, keys=keys)
+    assert config_of(path).shared_ffn_size == 0
+
+
 def test_an_expert_for_all_is_as_large_as_so_many_others(tmp_path: Path) -> None:
     config = config_of(write_tiny_model(tmp_path / "m.gguf", "glm4moe", "F32"))
     assert (config.expert_ffn_size, config.shared_ffn_size) == (32, 64)

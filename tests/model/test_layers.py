@@ -52,6 +52,7 @@ def test_a_window_of_its_own_base_rotates_by_it(tmp_path: Path) -> None:
         (1, [0, 0, 0, 0]),
         (0, [0, 0, 0, 0]),
         ([True, False, False, True], [1, 0, 0, 1]),
+        ([1, 0, 0, 1], [1, 0, 0, 1]),
     ],
     ids=str,
 )
@@ -62,6 +63,20 @@ def test_a_pattern_in_the_file_comes_before_the_architectures(
     path = write_tiny_model(tmp_path / "m.gguf", "gemma2", "F32", num_layers=4, keys=keys)
     layers = config_of(path).layers or (LayerConfig(),) * 4
     assert [layer.window for layer in layers] == [20 * kind for kind in windowed]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [([0, 2], "element 1 is 2, neither 0 nor 1"), (["a", "b"], "not an array of bools")],
+    ids=str,
+)
+def test_a_pattern_of_other_things_is_refused(
+    tmp_path: Path, pattern: list[Any], message: str
+) -> None:
+    keys = {"attention.sliding_window_pattern": pattern}
+    path = write_tiny_model(tmp_path / "m.gguf", "gemma2", "F32", keys=keys)
+    with pytest.raises(ModelFileError, match=message):
+        config_of(path)
 
 
 def test_a_pattern_of_another_length_is_refused(tmp_path: Path) -> None:

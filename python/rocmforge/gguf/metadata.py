@@ -172,6 +172,16 @@ class Metadata(Mapping[str, Any]):
                     self._fail(key, pair, f"{extreme} is outside of {minimum} to {maximum}")
         return values.astype(np.int64)
 
+    def flags(self, key: str) -> npt.NDArray[np.bool_]:
+        """The array `key` of bools, or of integers that are 0 or 1."""
+        pair = self._array(key, INTEGERS | {ValueType.BOOL}, "an array of bools")
+        values = self._numbers(pair)
+        bad = np.flatnonzero((values != 0) & (values != 1))
+        if bad.size:
+            index = int(bad[0])
+            self._fail(key, pair, f"element {index} is {values[index]}, neither 0 nor 1")
+        return values.astype(np.bool_)
+
     def floats(self, key: str) -> npt.NDArray[np.float64]:
         """The finite numbers of the array `key`."""
         pair = self._array(key, FLOATS, "an array of floats")

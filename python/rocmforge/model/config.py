@@ -212,10 +212,11 @@ class _Reader:
 
     def _num_positions(self, context_length: int) -> int:
         table = self._file.tensors.get(_POSITIONS)
-        if table is None or len(table.shape) < 2 or table.shape[1] < context_length:
+        rows = 0 if table is None or len(table.shape) < 2 else table.shape[1]
+        if not context_length <= rows <= MAX_CONTEXT:
             msg = f"{self._file.path}: no position embeddings for {context_length} positions"
             raise ModelFileError(msg, key=_POSITIONS)
-        return table.shape[1]
+        return rows
 
     def _name(self) -> str:
         """Fit for a terminal: the file may be hostile."""

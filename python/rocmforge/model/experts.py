@@ -78,7 +78,7 @@ def read_shared_size(
     minimum = 0 if presence is Presence.OPTIONAL else 1
     if architecture.expert_keys:
         most = MAX_FFN // expert_size
-        count = keys.uint("expert_shared_count", minimum or None, minimum=minimum, maximum=most)
+        count = keys.uint("expert_shared_count", minimum, minimum=minimum, maximum=most)
         return count * expert_size
     default = ffn_size if minimum else 0
     name = "expert_shared_feed_forward_length"

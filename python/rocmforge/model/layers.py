@@ -83,7 +83,7 @@ def _windows(
     if window == 0:
         return 0, [False] * num_layers
     if metadata.is_array(keys.key(_PATTERN)):
-        kinds = [bool(kind) for kind in metadata[keys.key(_PATTERN)]]
+        kinds = metadata.flags(keys.key(_PATTERN)).tolist()
         if len(kinds) != num_layers:
             keys.fail(_PATTERN, f"{len(kinds)} entries for {num_layers} layers")
         return window, kinds
