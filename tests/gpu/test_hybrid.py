@@ -30,6 +30,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "llama": {"architecture": "llama", "weight_format": "Q4_K_M"},
     "tied": {"architecture": "qwen2", "weight_format": "Q8_0", "tied_output": True},
     "experts": {"architecture": "llama", "weight_format": "Q4_0", "num_experts": 4},
+    # The last of four layers does not rotate: it is another one by its number on the GPU.
+    "layers that differ": {"architecture": "smollm3", "weight_format": "Q8_0"},
 }
 
 

@@ -174,3 +174,19 @@ def test_the_plan_of_a_cpu_counts_fallbacks_only_where_nobody_asked(path: Path) 
         lacking = plan_on(replace(CPU, is_fallback=True), file, config, LoadOptions())
         assert lacking.num_fallbacks == NUM_LAYERS + 3
         assert asked.layers[0].part.formats == ("Q8_0",)
+
+
+def test_every_tensor_is_of_the_part_that_reads_it(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "m.gguf", "gpt2", "Q8_0")
+    with GGUFFile.open(path) as file:
+        parts = [
+            p.part for p in plan_on(CPU, file, ModelConfig.from_gguf(file), LoadOptions()).parts
+        ]
+        of = {part.name: set(part.tensor_bytes) for part in parts}
+        assert of["embedding"] == {"token_embd.weight", "position_embd.weight"}
+        assert of["output"] - {"token_embd.weight", "output.weight"} == {
+            "output_norm.weight",
+            "output_norm.bias",
+        }
+        assert set().union(*of.values()) == set(file.tensors)
+        assert all(part.formats == ("Q8_0",) for part in parts)

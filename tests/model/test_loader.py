@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from reference.tiny_models import write_tiny_model
 from rocmforge import _native
 from rocmforge.errors import InvalidArgumentError, OutOfMemoryError, UnsupportedError
 from rocmforge.model import execution_plan
@@ -86,6 +88,17 @@ def test_auto_falls_back_to_the_cpu_with_the_reason() -> None:
     again = load_model(None, LoadOptions(threads=1, max_num_seqs=1))
     assert again.placement[0].device == "hip:0"
     assert again.plan.num_fallbacks == 0
+
+
+@pytest.mark.usefixtures("gpu_that_fails")
+def test_auto_falls_back_from_a_gpu_that_lacks_a_part_of_the_model(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "m.gguf", "gemma2", "Q8_0")
+    model = load_model(path, LoadOptions(threads=1, max_num_seqs=1))
+    (reason,) = {p.reason for p in model.placement}
+    assert {p.device for p in model.placement} == {"cpu"}
+    assert reason == (
+        "hip:0: this model has another activation than SiLU, for which there is no GPU kernel"
+    )
 
 
 @pytest.mark.usefixtures("gpu_that_fails")

@@ -64,14 +64,14 @@ struct RandomModel {
     return std::make_unique<Decoder>(std::move(backends), placement, spec, weights, limits);
   }
 
- private:
   void add(const std::string& name, std::int64_t matrices, std::int64_t rows, std::int64_t cols) {
     std::normal_distribution<float> normal(0.0f, 1.0f / std::sqrt(static_cast<float>(cols)));
     memory.emplace_back(static_cast<std::size_t>(matrices * rows * cols));
     for (float& v : memory.back()) v = normal(random_);
-    weights[name] = Tensor{memory.back().data(), quant::Format::kF32, matrices, rows, cols};
+    weights[name] = Tensor{memory.back().data(), quant::Format::kF32, matrices, rows, cols, {}};
   }
 
+ private:
   std::mt19937 random_{7};
 };
 

@@ -30,6 +30,10 @@ std::vector<float> last_logits(Decoder& d, const std::vector<std::int32_t>& ids,
   return {logits, logits + d.spec().vocab_size};
 }
 
+// Of two layers on up to three devices.
+const DecoderPlacement kPlacements[] = {
+    {0, 0, {1, 0}}, {0, 1, {0, 1}}, {1, 0, {1, 1}}, {0, 0, {1, 1}}, {2, 1, {0, 1}}};
+
 }  // namespace
 
 TEST_CASE("chunking, threads and page size do not change a bit of the logits") {
@@ -52,10 +56,7 @@ TEST_CASE("layers spread over devices in any way give the bits of one device") {
   const auto ids = tokens(37);
   const auto expected = last_logits(*model.decoder(1), ids, 37, 4);
   REQUIRE(model.spec.num_layers == 2);
-  for (const DecoderPlacement& placement :
-       {DecoderPlacement{0, 0, {1, 0}}, DecoderPlacement{0, 1, {0, 1}},
-        DecoderPlacement{1, 0, {1, 1}}, DecoderPlacement{0, 0, {1, 1}},
-        DecoderPlacement{2, 1, {0, 1}}}) {
+  for (const DecoderPlacement& placement : kPlacements) {
     auto decoder = model.decoder(1, 4, KvType::kF16, 3, placement);
     CHECK(decoder->kv_bytes() == model.decoder(1)->kv_bytes());
     const auto logits = last_logits(*decoder, ids, 5, 4);
@@ -63,6 +64,30 @@ TEST_CASE("layers spread over devices in any way give the bits of one device") {
   }
   CHECK_THROWS_AS(model.decoder(1, 4, KvType::kF16, 2, {0, 2, {0, 1}}), Error);
   CHECK_THROWS_AS(model.decoder(1, 4, KvType::kF16, 2, {0, 1, {0}}), Error);
+}
+
+TEST_CASE("what sets layers and ends of a model apart goes with them to their device") {
+  RandomModel model;
+  model.spec.layers = {{5, RopeUse::kLocal}, {0, RopeUse::kNone}};
+  model.spec.local_rope.inv_freq = {0.5f, 0.2f};
+  model.spec.embedding_scale = 2.0f;
+  model.spec.logit_scale = 0.5f;
+  model.spec.num_positions = 128;
+  model.add("position_embd.weight", 1, model.spec.num_positions, model.spec.hidden_size);
+  model.spec.output_bias = true;
+  model.add("output.bias", 1, 1, model.spec.vocab_size);
+  model.spec.attention_sinks = true;
+  for (const char* sinks : {"blk.0.attn_sinks.weight", "blk.1.attn_sinks.weight"})
+    model.add(sinks, 1, 1, model.spec.num_heads);
+  const auto ids = tokens(37);
+  const auto expected = last_logits(*model.decoder(1), ids, 37, 4);
+  for (const DecoderPlacement& placement : kPlacements) {
+    auto decoder = model.decoder(1, 4, KvType::kF16, 3, placement);
+    const auto logits = last_logits(*decoder, ids, 5, 4);
+    CHECK(std::memcmp(logits.data(), expected.data(), logits.size() * sizeof(float)) == 0);
+  }
+  std::swap(model.spec.layers[0], model.spec.layers[1]);
+  CHECK(last_logits(*model.decoder(1), ids, 37, 4) != expected);
 }
 
 TEST_CASE("every cache type pages and cuts without changing a bit") {

@@ -25,7 +25,8 @@ class DeviceChoice:
         return "cpu" if self.gpu is None else self.gpu.name
 
     def without_gpu(self, why: str) -> DeviceChoice:
-        """The CPU instead of a GPU that will not do."""
+        """The CPU instead of a GPU that will not do; `why` may begin with its name."""
+        why = why.removeprefix(f"{self.name}: ")
         return DeviceChoice(None, f"{self.name}: {why}", is_fallback=True)
 
 
