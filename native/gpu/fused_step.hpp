@@ -3,8 +3,8 @@
 // residual. Five launches a layer for up to kMaxTokens tokens, one a sequence.
 //
 // Layers are covered or not by rules of shape (covers()): formats of step_formats.def, multiples of
-// 32, heads of 64 or 128, no experts, no biases but of q, k and v, of the output and of down, a
-// norm before attention and the feed-forward network and none after, which follow one another.
+// 32, heads of 64 or 128, no experts, no biases but of q, k and v, of the output and of down,
+// norms before attention and before the feed-forward network and none after, one after the other.
 #pragma once
 
 #include <array>

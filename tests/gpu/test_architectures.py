@@ -64,6 +64,17 @@ def test_architectures_without_kernels_of_their_own_run(tmp_path: Path, architec
     assert np.isfinite(logits).all()
 
 
+@pytest.mark.parametrize("architecture", RUNNING)
+def test_single_tokens_have_all_that_layers_have(tmp_path: Path, architecture: str) -> None:
+    """Heads and formats of the fused decode step, which takes layers only if it knows their parts."""
+    shape = RUNNING[architecture] | {"head_dim": 64, "num_layers": 4}
+    path = write_tiny_model(tmp_path / "m.gguf", architecture, "F16", **shape)
+    ids = prompt(515, 24)
+    options = {"device": "host:0", "activations": "float", "kv_dtype": "f32"}
+    logits = teacher_forced(path, ids, step_sizes=[20, 1, 1, 1, 1], **options)
+    assert kl_divergences(ReferenceDecoder(path).logits(ids), logits).max() < 1e-6
+
+
 @pytest.mark.parametrize("architecture", REFUSED)
 def test_what_has_no_kernel_is_refused_by_name(tmp_path: Path, architecture: str) -> None:
     path = write_tiny_model(tmp_path / "m.gguf", architecture, "Q8_0")
