@@ -69,7 +69,7 @@ class FakeModel:
     def close_gate(self) -> None:
         self.gate = Gate()
 
-    def load(self, model: object, config: EngineConfig) -> Session:  # noqa: ARG002
+    def load(self, model: object, config: EngineConfig, progress: object = None) -> Session:  # noqa: ARG002
         return Session(
             self.decoder,
             tokenizer(),

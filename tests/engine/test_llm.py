@@ -319,7 +319,7 @@ def test_every_argument_reaches_the_engine(monkeypatch: pytest.MonkeyPatch) -> N
     class Stop(Exception):
         pass
 
-    def load(path: object, options: object) -> None:
+    def load(path: object, options: object, _progress: object) -> None:
         seen.append((path, options))
         raise Stop
 
