@@ -66,7 +66,8 @@ def _report(model: LoadedModel, results: list[Result], json_output: bool) -> Non
     from rocmforge import _native
 
     decoder = model.decoder
-    device = "+".join(dict.fromkeys(placed.device for placed in model.placement))
+    parts = [placed for placed in model.placement if placed.part != "sampling"]
+    device = "+".join(dict.fromkeys(placed.device for placed in parts))
     peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     size = max(MIN_BANDWIDTH_BYTES, decoder.weight_bytes)
     gpus = [name for name in device.split("+") if name != "cpu"]
