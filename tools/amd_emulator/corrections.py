@@ -4,10 +4,18 @@
   result, which is wrong where both are one register, and does not know all controls. Here that
   operand is what wave_loop.c has put into the place of scratch memory, which no kernel has.
 - 16 bits at an odd address come from the wrong bytes: read them one by one.
+- Operands of 24 bits (S0.i24, S0.u24 of v_mul_i32_i24, v_mad_u32_u24 and the like) are all 32 bits
+  without a sign there: the high half of -24 * 1 was 0.
+- Of gfx9's LDS instructions, the bit that says that data are in accumulators (AGPRs) counts for
+  reads alone: what is written came from the vector register of the same number.
+- In 16-bit operations, v128 and those behind it are the high halves of v0 and on, which is gfx11's
+  way. On gfx9 they are themselves.
+- Operands with a selected part (SDWA) lose their signs: -v2 with WORD_1 was v2.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Final
 
 SNAPSHOT: Final = 4  # the memory of a wave that the operand is in
@@ -19,6 +27,13 @@ def correct(emu: Any, parser: type[Any]) -> None:
     """Replaces parts of the module `emu` and of what reads its pseudo-code."""
     emu._load_dpp16_src0 = _dpp_operand(emu)
     parser._handle_mem_load = _load_of_any_alignment(emu, parser._handle_mem_load)  # type: ignore[attr-defined]
+    handlers = emu._INST_HANDLERS
+    handlers[emu.irc.DS] = _lds_of_accumulators(emu)
+    for kind in (emu.irc.VOP1, emu.irc.VOP2, emu.irc.VOPC):
+        handlers[kind] = _whole_registers(emu, handlers[kind])
+    for kind in (emu.irc.VOP1_SDWA, emu.irc.VOP2_SDWA, emu.irc.VOP2_SDWA_SDST):
+        handlers[kind] = _signs_of_selected_parts(emu, handlers[kind])
+    parser._handle_dot = _field_of_24_bits(emu, parser._handle_dot)  # type: ignore[attr-defined]
 
 
 def _dpp_operand(emu: Any) -> Any:
@@ -49,3 +64,83 @@ def _load_of_any_alignment(emu: Any, load: Any) -> Any:
         return (low | high * emu.UOp.const(256, types.uint32)).cast(types.uint16).bitcast(kind)
 
     return of_any_alignment
+
+
+def _field_of_24_bits(emu: Any, field_of: Any) -> Any:
+    types = emu.dtypes
+
+    def field(self: Any, base: Any, name: str) -> Any:
+        if name not in ("i24", "u24"):
+            return field_of(self, base, name)
+        low = base.cast(types.uint32) & emu.UOp.const(0xFFFFFF, types.uint32)
+        if name == "u24":
+            return low
+        sign = emu.UOp.const(0x800000, types.uint32)
+        return ((low ^ sign) - sign).bitcast(types.int)
+
+    return field
+
+
+def _lds_of_accumulators(emu: Any) -> Any:
+    class DataInAccumulators(emu._Ctx):  # type: ignore[misc]
+        __slots__ = ()
+
+        def rvgpr_dyn(self, register: Any, *where: Any) -> Any:
+            is_address = register is self.inst_field(emu.irc.DS.addr)
+            read = super().rvgpr_dyn if is_address else self.raccvgpr_dyn
+            return read(register, *where)
+
+    def compile_lds(instruction: Any, context: Any) -> Any:
+        if instruction.acc:
+            context.__class__ = DataInAccumulators
+        return emu._compile_mem_op(instruction, context)
+
+    return compile_lds
+
+
+def _whole_registers(emu: Any, compile_one: Any) -> Any:
+    """Widths of 16 become -16, which is a half of no register; constants have theirs all the same."""
+
+    class WholeRegisters(emu._Ctx):  # type: ignore[misc]
+        __slots__ = ()
+
+        def rsrc_dyn(self, operand: Any, lane: Any, bits: int = 32, *rest: Any) -> Any:
+            return super().rsrc_dyn(operand, lane, abs(bits), *rest)
+
+    def compile_whole(instruction: Any, context: Any) -> Any:
+        widths = instruction.canonical_op_bits
+        instruction.canonical_op_bits = {
+            name: -16 if width == 16 else width for name, width in widths.items()
+        }
+        context.__class__ = WholeRegisters
+        return compile_one(instruction, context)
+
+    return compile_whole
+
+
+def _signs_of_selected_parts(emu: Any, compile_one: Any) -> Any:
+    select = emu._sdwa_select
+
+    def compile_signed(instruction: Any, context: Any) -> Any:
+        if emu._iattr(instruction, "omod") or emu._iattr(instruction, "clmp"):
+            msg = f"{emu._op_name(instruction)} of selected parts with a changed result"
+            raise NotImplementedError(msg)
+        numbers = itertools.count()  # of the operands, which are selected in turns
+
+        def select_signed(value: Any, part: Any, is_signed: Any) -> Any:
+            operand = f"src{next(numbers)}"
+            sign = 1 << instruction.canonical_op_bits[operand.replace("rc", "")] - 1
+            value = select(value, part, is_signed)
+            if emu._iattr(instruction, f"{operand}_abs"):
+                value &= emu.UOp.const(0xFFFFFFFF ^ sign, emu.dtypes.uint32)
+            if emu._iattr(instruction, f"{operand}_neg"):
+                value ^= emu.UOp.const(sign, emu.dtypes.uint32)
+            return value
+
+        emu._sdwa_select = select_signed
+        try:
+            return compile_one(instruction, context)
+        finally:
+            emu._sdwa_select = select
+
+    return compile_signed
