@@ -11,6 +11,8 @@
 - In 16-bit operations, v128 and those behind it are the high halves of v0 and on, which is gfx11's
   way. On gfx9 they are themselves.
 - Operands with a selected part (SDWA) lose their signs: -v2 with WORD_1 was v2.
+- Atomics return nothing but on gfx11, and touch memory for lanes that are switched off, at whatever
+  their registers hold. Such lanes have offset 0 here.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ def correct(emu: Any, parser: type[Any]) -> None:
         handlers[kind] = _whole_registers(emu, handlers[kind])
     for kind in (emu.irc.VOP1_SDWA, emu.irc.VOP2_SDWA, emu.irc.VOP2_SDWA_SDST):
         handlers[kind] = _signs_of_selected_parts(emu, handlers[kind])
+    for kind in (emu.ir3.GLOBAL, emu.ir4.VGLOBAL, emu.irc.GLOBAL):
+        handlers[kind] = _atomics_that_return(emu)
     parser._handle_dot = _field_of_24_bits(emu, parser._handle_dot)  # type: ignore[attr-defined]
 
 
@@ -144,3 +148,22 @@ def _signs_of_selected_parts(emu: Any, compile_one: Any) -> Any:
             emu._sdwa_select = select
 
     return compile_signed
+
+
+def _atomics_that_return(emu: Any) -> Any:
+    class ActiveLanes(emu._Ctx):  # type: ignore[misc]
+        __slots__ = ()
+
+        def rvgpr_dyn(self, register: Any, lane: Any, *rest: Any) -> Any:
+            value = super().rvgpr_dyn(register, lane, *rest)
+            is_active = emu._lane_active(self.rexec(), lane)
+            return is_active.where(value, emu.UOp.const(0, emu.dtypes.uint32))
+
+    def compile_global(instruction: Any, context: Any) -> Any:
+        if "ATOMIC" in emu._op_name(instruction):
+            names = ("glc", "sc0", "th")  # gfx11, gfx9, gfx12; of the last the lowest bit
+            instruction.glc = any(emu._iattr(instruction, name) & 1 for name in names)
+            context.__class__ = ActiveLanes
+        return emu._compile_mem_op(instruction, context)
+
+    return compile_global
