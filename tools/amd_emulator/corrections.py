@@ -3,7 +3,8 @@
 - It reads the first operand of a data parallel primitive (DPP) lane by lane while it writes the
   result, which is wrong where both are one register, and does not know all controls. Here that
   operand is what wave_loop.c has put into the place of scratch memory, which no kernel has.
-- 16 bits at an odd address come from the wrong bytes: read them one by one.
+- 16 bits at an odd address come from the wrong bytes: read them one by one. 32 bits go to the
+  address rounded down to a multiple of four: store bytes, which compilers leave to the hardware.
 - Operands of 24 bits (S0.i24, S0.u24 of v_mul_i32_i24, v_mad_u32_u24 and the like) are all 32 bits
   without a sign there: the high half of -24 * 1 was 0.
 - Of gfx9's LDS instructions, the bit that says that data are in accumulators (AGPRs) counts for
@@ -20,7 +21,9 @@ from __future__ import annotations
 import itertools
 from typing import Any, Final
 
-SNAPSHOT: Final = 4  # the memory of a wave that the operand is in
+# Memories of a wave: what the operand is in, and all of the process by bytes.
+SNAPSHOT: Final = 4
+BYTES: Final = 6
 _ALL_ROWS_AND_BANKS: Final = 0xF
 _KNOWN_CONTROLS: Final = (*range(0x100), *range(0x101, 0x130), 0x140, 0x141, *range(0x150, 0x170))
 
@@ -29,6 +32,7 @@ def correct(emu: Any, parser: type[Any]) -> None:
     """Replaces parts of the module `emu` and of what reads its pseudo-code."""
     emu._load_dpp16_src0 = _dpp_operand(emu)
     parser._handle_mem_load = _load_of_any_alignment(emu, parser._handle_mem_load)  # type: ignore[attr-defined]
+    emu._mem_store = _store_of_any_alignment(emu)
     handlers = emu._INST_HANDLERS
     handlers[emu.irc.DS] = _lds_of_accumulators(emu)
     for kind in (emu.irc.VOP1, emu.irc.VOP2, emu.irc.VOPC):
@@ -68,6 +72,15 @@ def _load_of_any_alignment(emu: Any, load: Any) -> Any:
         return (low | high * emu.UOp.const(256, types.uint32)).cast(types.uint16).bitcast(kind)
 
     return of_any_alignment
+
+
+def _store_of_any_alignment(emu: Any) -> Any:
+    memory = emu.UOp.param(BYTES, emu.dtypes.uint8, (1 << 48,))
+
+    def store(_memory: Any, address: Any, value: Any, active: Any, _: int, bits: int = 32) -> Any:
+        return emu._mem_store_bytes(memory, address, value, active, bits)
+
+    return store
 
 
 def _field_of_24_bits(emu: Any, field_of: Any) -> Any:

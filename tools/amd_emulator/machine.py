@@ -36,9 +36,8 @@ _PRIVATE_UNRESERVED: Final = 0x4002  # MAP_PRIVATE, MAP_NORESERVE of Linux, whic
 _MAX_INSTRUCTIONS: Final = 1 << 34
 _ENDED, _AT_BARRIER, _NOT_COMPILED = range(3)
 _CALL, _BARRIER, _SKIP, _GET_PC, _SWIZZLE, _DPP, _MOVE_RELATIVE, _MATRIX = range(1, 9)
-_NUM_MEMORIES: Final = (
-    6  # scalar registers, vector registers, memory, shared, scratch, accumulators
-)
+# Scalar registers, vector registers, memory, shared, scratch, accumulators, memory by bytes.
+_NUM_MEMORIES: Final = 7
 _EXEC, _PC, _TTMP7, _TTMP9 = 126, 256, 115, 117
 _NULL: Final = 124  # M0 of CDNA, which begins as anything
 _S_GETPC: Final = {"rdna3": 0xBE804700, "rdna4": 0xBE804700, "cdna": 0xBE801C00}
@@ -101,7 +100,7 @@ class _Wave:
         self.snapshot = np.empty(64, np.uint32)
         places = [self.sgprs.ctypes.data, self.vgprs.ctypes.data]
         # Memory is that of the process: its address 0 is 0.
-        places += [0, shared, self.snapshot.ctypes.data, self.accumulators.ctypes.data]
+        places += [0, shared, self.snapshot.ctypes.data, self.accumulators.ctypes.data, 0]
         self.memories = (ctypes.c_void_p * _NUM_MEMORIES)(*places)
 
     def reset(self, entry: int, first_thread: int, num_threads: int) -> None:

@@ -13,13 +13,13 @@ enum {
   kDpp,
   kMoveRelative,
   kMatrix
-};                                                    // at a place
+};  // at a place
 enum { kEnded, kAtBarrier, kNotCompiled, kTooLong };  // why the loop returns
-enum { kNumMemories = 6, kScalars = 0, kVectors = 1, kSnapshot = 4, kAccumulators = 5 };
+enum { kNumMemories = 7, kScalars = 0, kVectors = 1, kSnapshot = 4, kAccumulators = 5 };
 enum { kGfx11, kGfx12, kGfx9, kAccOperandA = 4, kAccOperandB = 8, kAccSums = 16 };  // of kMatrix
 enum { kExec = 126, kPcLow = 256, kPcHigh = 257, kMaxWave = 64 };
 
-typedef void (*Instruction)(void*, void*, void*, void*, void*, void*);
+typedef void (*Instruction)(void*, void*, void*, void*, void*, void*, void*);
 
 struct Place {
   Instruction run;
@@ -159,7 +159,7 @@ int run_wave(const struct Place* places, uint64_t num_places, uint64_t code, voi
     if (p->run) {
       const uint8_t* m = p->memory;
       p->run(memories[m[0]], memories[m[1]], memories[m[2]], memories[m[3]], memories[m[4]],
-             memories[m[5]]);
+             memories[m[5]], memories[m[6]]);
       if (p->kind != kBarrier) continue;
       reason = kAtBarrier;
       break;
