@@ -48,6 +48,11 @@ def machine() -> Any:
     return Machine(target, Path(path))
 
 
+def is_built(kernel: str) -> bool:
+    """Whether the emulated GPU's code object has it; the other devices here have all."""
+    return not EMULATED or kernel in machine().code.kernels
+
+
 @functools.cache
 def _device() -> tuple[Any, Any]:
     """The driver of DEVICE with its kernels loaded, and a stream."""
