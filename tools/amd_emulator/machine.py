@@ -42,7 +42,9 @@ _EXEC, _PC, _TTMP7, _TTMP9 = 126, 256, 115, 117
 _NULL: Final = 124  # M0 of CDNA, which begins as anything
 _S_GETPC: Final = {"rdna3": 0xBE804700, "rdna4": 0xBE804700, "cdna": 0xBE801C00}
 _M0: Final = 125  # of RDNA
-_MATRIX_PRODUCTS: Final = ("V_WMMA_F32_16X16X16_BF16", "V_MFMA_F32_16X16X16_BF16")
+_MATRIX_PRODUCTS: Final = tuple(
+    f"V_{name}_F32_16X16X16_{kind}" for name in ("WMMA", "MFMA") for kind in ("BF16", "F16")
+)
 # Of gfx9: the operand of s_set_gpr_idx_on, v_mov_b32, s_set_gpr_idx_off.
 _INDEXES_DESTINATION, _VOP1_MASK, _V_MOV, _IDX_OFF = 8, 0xFE01FE00, 0x7E000200, 0xBF9C0000
 _SOP1_MASK: Final = 0xFF80FFFF
@@ -232,7 +234,7 @@ class Machine:
             place.destination, place.control, place.source = word >> 17 & 0xFF, word & 0x1FF, _M0
             return
         if name.startswith(_MATRIX_PRODUCTS):
-            self._compile_matrix(place, pc)
+            self._compile_matrix(place, pc, is_half="_F16" in name)
             return
         if name == "S_SET_GPR_IDX_ON":
             self._compile_indexed_move(place, pc)
@@ -248,12 +250,12 @@ class Machine:
             place.kind, place.control = _DPP, instruction.dpp
             place.source = ctypes.c_uint8.from_address(pc + instruction.size() - 4).value
 
-    def _compile_matrix(self, place: _Place, pc: int) -> None:
+    def _compile_matrix(self, place: _Place, pc: int, is_half: bool) -> None:
         """Encodings VOP3P and VOP3P-MAI: without modifiers they differ in the accumulators' bits."""
         low, high = (ctypes.c_uint32.from_address(pc + at).value for at in (0, 4))
         place.kind, place.bytes, place.destination = _MATRIX, 8, low & 0xFF
         place.operands[:] = high & 0x1FF, high >> 9 & 0x1FF, high >> 18 & 0x1FF
-        place.control = ("rdna3", "rdna4", "cdna").index(self.architecture)
+        place.control = ("rdna3", "rdna4", "cdna").index(self.architecture) | is_half << 5
         if self.architecture == "cdna":
             place.control |= (high >> 27 & 3) << 2 | (low >> 15 & 1) << 4
         if min(place.operands[:2]) < 256 or high >> 29 or low >> 8 & 7:

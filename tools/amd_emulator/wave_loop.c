@@ -16,7 +16,15 @@ enum {
 };  // at a place
 enum { kEnded, kAtBarrier, kNotCompiled, kTooLong };  // why the loop returns
 enum { kNumMemories = 7, kScalars = 0, kVectors = 1, kSnapshot = 4, kAccumulators = 5 };
-enum { kGfx11, kGfx12, kGfx9, kAccOperandA = 4, kAccOperandB = 8, kAccSums = 16 };  // of kMatrix
+enum {
+  kGfx11,
+  kGfx12,
+  kGfx9,
+  kAccOperandA = 4,
+  kAccOperandB = 8,
+  kAccSums = 16,
+  kHalf = 32
+};  // of kMatrix
 enum { kExec = 126, kPcLow = 256, kPcHigh = 257, kMaxWave = 64 };
 
 typedef void (*Instruction)(void*, void*, void*, void*, void*, void*, void*);
@@ -87,8 +95,14 @@ static void move_relative(const struct Place* p, const uint32_t* sgprs, uint32_t
       to[i] = p->control >= 256 ? vgprs[(p->control - 256) * wave + i] : sgprs[p->control];
 }
 
-static float of_bf16(uint32_t bits) {
-  const uint32_t whole = bits << 16;
+static float of_half(uint16_t bits) {
+  _Float16 value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+static float of_bf16(uint16_t bits) {
+  const uint32_t whole = (uint32_t)bits << 16;
   float value;
   memcpy(&value, &whole, sizeof value);
   return value;
@@ -97,16 +111,19 @@ static float of_bf16(uint32_t bits) {
 // Row (of B: column) lane % 16, and which of the 16 products element i of a lane takes part in.
 // Both operands count these alike, so their order in gfx12's registers makes no difference to the
 // sum.
-static void load_operand(float (*to)[16], const uint32_t* registers, int generation, int wave) {
+static void load_operand(float (*to)[16], const uint32_t* registers, int control, int wave) {
+  const int generation = control & 3;
   const int count = generation == kGfx11 ? 16 : generation == kGfx12 ? 8 : 4;
   const int lanes = generation == kGfx11 ? 16 : wave;  // gfx11's other lanes repeat these
   for (int lane = 0; lane < lanes; ++lane)
-    for (int i = 0; i < count; ++i)
-      to[lane % 16][lane / 16 * count + i] =
-          of_bf16(registers[i / 2 * wave + lane] >> i % 2 * 16 & 0xffff);
+    for (int i = 0; i < count; ++i) {
+      const uint16_t bits = registers[i / 2 * wave + lane] >> i % 2 * 16 & 0xffff;
+      to[lane % 16][lane / 16 * count + i] = control & kHalf ? of_half(bits) : of_bf16(bits);
+    }
 }
 
-// v_wmma_f32_16x16x16_bf16 and v_mfma_f32_16x16x16_bf16: sums += A B in float32, whatever EXEC is.
+// v_wmma_f32_16x16x16 and v_mfma_f32_16x16x16 of bf16 and f16: sums += A B in float32, whatever
+// EXEC is.
 static void multiply_matrices(const struct Place* p, void** memories, int wave) {
   const int generation = p->control & 3;
   uint32_t* const vgprs = memories[kVectors];
@@ -114,10 +131,10 @@ static void multiply_matrices(const struct Place* p, void** memories, int wave) 
   float a[16][16], b[16][16], result[8 * kMaxWave];
   load_operand(a,
                (p->control & kAccOperandA ? accumulators : vgprs) + (p->operands[0] - 256) * wave,
-               generation, wave);
+               p->control, wave);
   load_operand(b,
                (p->control & kAccOperandB ? accumulators : vgprs) + (p->operands[1] - 256) * wave,
-               generation, wave);
+               p->control, wave);
   uint32_t* const file = p->control & kAccSums ? accumulators : vgprs;
   const int registers = 256 / wave;
   for (int r = 0; r < registers; ++r)
