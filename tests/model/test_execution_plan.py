@@ -20,7 +20,7 @@ from rocmforge.model.gpu_memory import step_bytes
 from rocmforge.model.options import LoadOptions
 
 NUM_LAYERS = 6
-GPU = replace(emulated_gpus()[0], name="hip:0")
+GPU = replace(emulated_gpus()[0], name="hip:0", memory_bytes=1 << 30)
 CPU = DeviceChoice(None, "asked for")
 
 
