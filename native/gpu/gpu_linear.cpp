@@ -50,6 +50,30 @@ void load(Device& device, void* to, const Tensor& t) {
   });
 }
 
+// Of a product whose columns lie sorted by matrix; Args: LinearTileArgs or LinearMmaArgs.
+template <class Args, class X>
+Args many_columns(float* y, const X* x, const GpuWeights& w, const GpuWeights::Part& part,
+                  const Columns& columns) {
+  Args args{};
+  args.y = y + part.row_begin;
+  args.w = part.blocks;
+  args.x = x;
+  args.num_columns = columns.count;
+  args.matrix_begin = columns.matrix_begin;
+  args.column_row = columns.row;
+  args.matrix_bytes = part.matrix_bytes;
+  args.row_bytes = part.row_bytes;
+  args.x_stride = w.cols();
+  args.y_stride = w.rows();
+  args.rows = narrow(part.rows);
+  args.k = narrow(w.cols());
+  return args;
+}
+
+std::int64_t most_of_matrix(const Columns& columns) {
+  return columns.matrix ? columns.max_of_matrix : columns.max;
+}
+
 }  // namespace
 
 GpuWeights::GpuWeights(Device& device, Arena& arena, std::span<const Tensor> tensors,
@@ -204,23 +228,10 @@ void GpuLinear::multiply_part(float* y, const float* x, const void* quantized, c
 void GpuLinear::multiply_mma(float* y, const GpuWeights& w, const GpuWeights::Part& part,
                              const Columns& columns) {
   const std::size_t size = mma_size(part.rows, columns.typical);
-  LinearMmaArgs args{};
-  args.y = y + part.row_begin;
-  args.w = part.blocks;
-  args.x = activations_;
-  args.num_columns = columns.count;
-  args.matrix_begin = columns.matrix_begin;
-  args.column_row = columns.row;
-  args.matrix_bytes = part.matrix_bytes;
-  args.row_bytes = part.row_bytes;
-  args.x_stride = w.cols();
-  args.y_stride = w.rows();
-  args.rows = static_cast<std::int32_t>(part.rows);
-  args.k = static_cast<std::int32_t>(w.cols());
-  device_.launch(part.mma[size],
-                 linear_mma_grid(part.rows, columns.matrix ? columns.max_of_matrix : columns.max,
-                                 kMmaColumns[size], w.num_matrices()),
-                 args);
+  device_.launch(
+      part.mma[size],
+      linear_mma_grid(part.rows, most_of_matrix(columns), kMmaColumns[size], w.num_matrices()),
+      many_columns<LinearMmaArgs>(y, activations_, w, part, columns));
 }
 
 void GpuLinear::multiply_gemm(float* y, const GpuWeights& w, const GpuWeights::Part& part,
@@ -266,23 +277,8 @@ std::size_t GpuLinear::gemm_size(std::int64_t rows, std::int64_t columns) const 
 
 void GpuLinear::multiply_tiles(float* y, const float* x, const GpuWeights& w,
                                const GpuWeights::Part& part, const Columns& columns) {
-  LinearTileArgs args{};
-  args.y = y + part.row_begin;
-  args.w = part.blocks;
-  args.x = x;
-  args.num_columns = columns.count;
-  args.matrix_begin = columns.matrix_begin;
-  args.column_row = columns.row;
-  args.matrix_bytes = part.matrix_bytes;
-  args.row_bytes = part.row_bytes;
-  args.x_stride = w.cols();
-  args.y_stride = w.rows();
-  args.rows = static_cast<std::int32_t>(part.rows);
-  args.k = static_cast<std::int32_t>(w.cols());
-  device_.launch(part.tiles,
-                 linear_tile_grid(part.rows, columns.matrix ? columns.max_of_matrix : columns.max,
-                                  w.num_matrices()),
-                 args);
+  device_.launch(part.tiles, linear_tile_grid(part.rows, most_of_matrix(columns), w.num_matrices()),
+                 many_columns<LinearTileArgs>(y, x, w, part, columns));
 }
 
 }  // namespace rocmforge::gpu
