@@ -138,21 +138,6 @@ RF_DEVICE void load_words(std::uint32_t* words, const void* p) {
   for (int i = 0; i < N; ++i) words[i] = v[i];
 }
 
-// 16 bytes from global to shared memory, through registers: loaded by start(), stored by finish();
-// zeros instead unless `inside`.
-struct AsyncCopy {
-  Words4 words;
-
-  RF_DEVICE void start(void*, const void* from, bool inside) {
-    words = {};
-    if (inside) words = load16(from);
-  }
-  RF_DEVICE void finish(void* to) const { store16(to, words); }
-};
-constexpr int kCopiesAhead = 1;
-RF_DEVICE void end_copies() {}
-template <int kGroups>
-RF_DEVICE void finish_copies() {}
 // The low word of the two after a shift to the right.
 RF_DEVICE std::uint32_t funnel_right(std::uint32_t low, std::uint32_t high, int shift) {
   return __builtin_amdgcn_alignbit(high, low, static_cast<std::uint32_t>(shift));

@@ -27,6 +27,9 @@
 #else
 #include "include/amd.hpp"
 #endif
+#if !defined(__CUDACC__)
+#include "include/register_copy.hpp"
+#endif
 
 #include "include/args.hpp"
 #include "include/launch.hpp"

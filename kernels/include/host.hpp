@@ -129,21 +129,6 @@ RF_DEVICE void load_words(std::uint32_t* words, const void* p) {
   std::memcpy(words, p, N * sizeof(std::uint32_t));
 }
 
-// 16 bytes from global to shared memory, through registers: loaded by start(), stored by finish();
-// zeros instead unless `inside`.
-struct AsyncCopy {
-  Words4 words;
-
-  RF_DEVICE void start(void*, const void* from, bool inside) {
-    words = {};
-    if (inside) words = load16(from);
-  }
-  RF_DEVICE void finish(void* to) const { store16(to, words); }
-};
-constexpr int kCopiesAhead = 1;
-RF_DEVICE void end_copies() {}
-template <int kGroups>
-RF_DEVICE void finish_copies() {}
 RF_DEVICE std::uint32_t funnel_right(std::uint32_t low, std::uint32_t high, int shift) {
   return static_cast<std::uint32_t>((static_cast<std::uint64_t>(high) << 32 | low) >> shift);
 }
