@@ -125,12 +125,13 @@ Floats linear(const std::string& format_name, const Bytes& w, const Floats& x,
     const Buffer packed = pack_panels(k, format, weights, row_bytes, n, rows);
     const Buffer columns(
         static_cast<std::size_t>(cpu::panel_columns_bytes(info.activation, n, cols)));
-    const std::int64_t group = k.panels.group(cols);
+    const std::int64_t group = k.panels.group(info.activation, cols);
     k.panels.pack_columns[static_cast<int>(info.activation)](
         {columns.data(), x.data(), n, nullptr, 0, n, cols, group, 0, (cols + group - 1) / group});
     const Buffer scratch(static_cast<std::size_t>(cpu::kPanelScratchBytes));
-    k.panels.multiply[f]({y, rows, packed.data(), columns.data(), n, rows, first / cpu::kPanelRows,
-                          cpu::num_panels(last), cols, group, scratch.data()});
+    k.panels.product(
+        f, cols)({y, rows, packed.data(), columns.data(), n, rows, first / cpu::kPanelRows,
+                  cpu::num_panels(last), cols, group, scratch.data()});
   } else if (floats) {
     const auto stride = n * static_cast<std::int64_t>(sizeof(float));
     k.linear_float[f](y, rows, weights, row_bytes, x.data(), stride, n, first, last, cols);

@@ -44,8 +44,6 @@ class Gemm {
       scratch_.emplace_back(static_cast<std::size_t>(k_.gemm.scratch_bytes));
   }
 
-  std::int64_t min_cols() const { return k_.gemm.min_cols; }
-
   // Operations per second of tile products alone, on all threads.
   double peak() {
     constexpr std::int64_t kProducts = 400000;  // about 2 ms
@@ -176,8 +174,6 @@ void bind_gemm(py::module_& m) {
   py::class_<Gemm>(m, "Gemm", "Products of many columns at one ISA level, in bfloat16 tiles.")
       .def(py::init<const std::optional<std::string>&, int>(), py::arg("isa") = py::none(),
            py::arg("num_threads") = 1)
-      .def_property_readonly("min_cols", &Gemm::min_cols,
-                             "From so many columns on the engine uses this.")
       .def("peak", &Gemm::peak, py::call_guard<py::gil_scoped_release>(),
            "Operations per second of tile products alone, on all threads.")
       .def("__call__", &Gemm::product, py::arg("format"), py::arg("w"), py::arg("x"),

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <numeric>
 
 #include "core/error.hpp"
 #include "quant/activations.hpp"
@@ -92,12 +93,20 @@ void* CpuLinear::reserve(Buffer& buffer, std::int64_t bytes) {
 
 CpuLinear::Path CpuLinear::path(const CpuWeights& w, std::int64_t cols) const {
   if (w.exact || float_activations_ || !k_.panels.multiply[0]) return Path::kRows;
-  if (k_.gemm.pack && cols >= k_.gemm.min_cols && !deterministic_) return Path::kTiles;
+  const auto many = [&](const CpuWeights::Part& p) {
+    return cols >= k_.gemm.min_cols[static_cast<int>(quant::info(p.w.format).activation)];
+  };
+  if (k_.gemm.pack && !deterministic_ && std::all_of(w.parts.begin(), w.parts.end(), many))
+    return Path::kTiles;
   return Path::kPanels;
 }
 
-std::int64_t CpuLinear::pack_unit(Path way, std::int64_t cols) const {
-  return way == Path::kTiles ? kGemmTileColumns : k_.panels.group(cols);
+std::int64_t CpuLinear::pack_unit(Path way, std::int64_t cols, const CpuWeights& user) const {
+  if (way == Path::kTiles) return kGemmTileColumns;
+  std::int64_t unit = 1;  // whole groups of every type
+  for (const CpuWeights::Part& p : user.parts)
+    unit = std::lcm(unit, k_.panels.group(quant::info(p.w.format).activation, cols));
+  return unit;
 }
 
 void CpuLinear::reserve_columns(Path way, std::int64_t k, std::int64_t cols,
@@ -122,16 +131,20 @@ void CpuLinear::pack_units(Path way, const float* x, const std::int32_t* source,
   bool wanted[quant::kNumActivationTypes] = {};
   for (const CpuWeights::Part& p : user.parts)
     wanted[static_cast<int>(quant::info(p.w.format).activation)] = true;
-  for (int type = 0; type < quant::kNumActivationTypes; ++type)
-    if (wanted[type])
-      k_.panels.pack_columns[type]({columns_[type].data(), x, k, source, x_first, k, cols,
-                                    k_.panels.group(cols), begin, end});
+  const std::int64_t unit = pack_unit(way, cols, user);
+  for (int type = 0; type < quant::kNumActivationTypes; ++type) {
+    if (!wanted[type]) continue;
+    const std::int64_t group = k_.panels.group(static_cast<quant::ActivationType>(type), cols);
+    const std::int64_t groups = (cols + group - 1) / group;
+    k_.panels.pack_columns[type]({columns_[type].data(), x, k, source, x_first, k, cols, group,
+                                  begin * unit / group, std::min(end * unit / group, groups)});
+  }
 }
 
 void CpuLinear::pack_columns(Path way, const float* x, const std::int32_t* source, std::int64_t k,
                              std::int64_t cols, const CpuWeights& user) {
   reserve_columns(way, k, cols, user);
-  const std::int64_t unit = pack_unit(way, cols);
+  const std::int64_t unit = pack_unit(way, cols, user);
   pool_.parallel_for((cols + unit - 1) / unit, 1, [&](std::int64_t begin, std::int64_t end, int) {
     pack_units(way, x, source, 0, k, cols, user, begin, end);
   });
@@ -213,15 +226,16 @@ void CpuLinear::multiply_panels(float* y, const CpuWeights& w, std::int64_t matr
                                 std::int64_t cols) {
   // Many columns at some levels make a piece long enough to look like a hang.
   const bool few = cols <= kFewColumns;
-  for_panels(
-      w, few ? kPanelGrain : tile_grain(w.num_panels, pool_.num_threads()),
-      few ? ThreadPool::Pieces::kShrinking : ThreadPool::Pieces::kEqual,
-      [&](const CpuWeights::Part& p, std::int64_t first, std::int64_t last, int thread) {
-        const Buffer& x = columns_[static_cast<int>(quant::info(p.w.format).activation)];
-        k_.panels.multiply[static_cast<int>(p.w.format)](
-            {y + p.row_begin, w.rows(), p.matrix(matrix), x.data(), p.w.cols, p.w.rows, first, last,
-             cols, k_.panels.group(cols), scratch_[static_cast<std::size_t>(thread)].data()});
-      });
+  for_panels(w, few ? kPanelGrain : tile_grain(w.num_panels, pool_.num_threads()),
+             few ? ThreadPool::Pieces::kShrinking : ThreadPool::Pieces::kEqual,
+             [&](const CpuWeights::Part& p, std::int64_t first, std::int64_t last, int thread) {
+               const quant::ActivationType type = quant::info(p.w.format).activation;
+               k_.panels.product(static_cast<int>(p.w.format),
+                                 cols)({y + p.row_begin, w.rows(), p.matrix(matrix),
+                                        columns_[static_cast<int>(type)].data(), p.w.cols, p.w.rows,
+                                        first, last, cols, k_.panels.group(type, cols),
+                                        scratch_[static_cast<std::size_t>(thread)].data()});
+             });
 }
 
 void CpuLinear::multiply_rows(float* y, const float* x, const CpuWeights& w, std::int64_t matrix,

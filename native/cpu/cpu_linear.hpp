@@ -67,8 +67,8 @@ class CpuLinear {
  private:
   enum class Path { kTiles, kPanels, kRows };
   Path path(const CpuWeights& w, std::int64_t cols) const;
-  // Columns that are packed together: a tile or a group.
-  std::int64_t pack_unit(Path way, std::int64_t cols) const;
+  // Columns that are packed together: a tile, or groups.
+  std::int64_t pack_unit(Path way, std::int64_t cols, const CpuWeights& user) const;
   void reserve_columns(Path way, std::int64_t k, std::int64_t cols, const CpuWeights& user);
   // Those of units begin .. end - 1: rows source[i] of x, or x itself from column x_first on.
   void pack_units(Path way, const float* x, const std::int32_t* source, std::int64_t x_first,
@@ -106,7 +106,7 @@ bool CpuLinear::prepare_computed(std::int64_t rows, std::int64_t cols, const Cpu
   const Path way = path(user, rows);
   if (way == Path::kRows || user.num_matrices() > 1) return false;
   reserve_columns(way, cols, rows, user);
-  const std::int64_t unit = pack_unit(way, rows);
+  const std::int64_t unit = pack_unit(way, rows, user);
   const auto bytes = unit * cols * static_cast<std::int64_t>(sizeof(float));
   for (Buffer& b : computed_) reserve(b, bytes);
   pool_.parallel_for((rows + unit - 1) / unit, 1,

@@ -65,7 +65,7 @@ constexpr Level kLevels[] = {
      [] {
        return has_avx512() && __builtin_cpu_supports("avx512bf16") &&
               __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
-              may_use_tiles();
+              __builtin_cpu_supports("amx-int8") && may_use_tiles();
      },
      install_amx},
 #elif defined(__aarch64__)

@@ -46,6 +46,7 @@ void install_i8mm_panels_32(Kernels& k);
 void install_i8mm_panels_256(Kernels& k);
 void install_i8mm_panels_float(Kernels& k);
 
+void install_amx_panels(Kernels& k);
 void install_amx_pack(Kernels& k);
 void install_amx_gemm(Kernels& k);
 void install_amx_attend(Kernels& k);

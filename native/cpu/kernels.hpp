@@ -42,10 +42,12 @@ struct PackColumnsArgs {
   std::int64_t group_begin, group_end;  // those to pack
 };
 
+constexpr std::int64_t kPanelTileColumns = 16;
+
 constexpr std::int64_t panel_columns_bytes(quant::ActivationType type, std::int64_t k,
                                            std::int64_t num_cols) {
   const std::int64_t step = type == quant::ActivationType::kFloat ? 32 * 4 : 64;
-  return (k + 31) / 32 * step * ((num_cols + 7) / 8 * 8);
+  return (k + 31) / 32 * step * ((num_cols + 15) / 16 * 16);
 }
 
 struct PanelArgs {
@@ -61,9 +63,12 @@ constexpr std::int64_t kPanelRows = 16;
 // Up to so many columns meet codes as they come from memory, in groups filled up with zeros; for
 // more of them codes are expanded first.
 constexpr std::int64_t kFewColumns = 16;
-// Sums of 32 rows by 512 columns, then 256 weights of 32 rows with their scales.
+// Sums of 32 rows by 512 columns, then 256 weights of 32 rows with their scales, then dots of these
+// rows and 16 columns.
 constexpr std::int64_t kPanelSumsBytes = 32 * 512 * 4;
-constexpr std::int64_t kPanelScratchBytes = kPanelSumsBytes + 32 * 256 + 8 * 32 * 4 * 4;
+constexpr std::int64_t kPanelChunkBytes = 32 * 256 + 8 * 32 * 4 * 4;
+constexpr std::int64_t kPanelDotsBytes = 8 * 32 * 16 * 4;
+constexpr std::int64_t kPanelScratchBytes = kPanelSumsBytes + kPanelChunkBytes + kPanelDotsBytes;
 
 constexpr std::int64_t num_panels(std::int64_t rows) {
   return (rows + kPanelRows - 1) / kPanelRows;
@@ -77,10 +82,25 @@ struct PanelFns {
                                    std::int64_t k, std::int64_t rows);
   void (*pack_columns[quant::kNumActivationTypes])(const PackColumnsArgs&);
   void (*multiply[quant::kNumFormats])(const PanelArgs&);
+  // The same results by matrix tiles, from min_tile_columns columns of activation blocks on; null
+  // where a level has none.
+  void (*multiply_tiles[quant::kNumFormats])(const PanelArgs&);
+  std::int64_t min_tile_columns;
   std::int64_t few_group, many_group;  // what the level's registers hold of few and many columns
 
-  // Columns of a group: of few 1, 2, 4, 6 or 8, all groups alike.
-  std::int64_t group(std::int64_t num_cols) const {
+  bool by_tiles(quant::ActivationType type, std::int64_t num_cols) const {
+    return type == quant::ActivationType::kQ8x32 && min_tile_columns != 0 &&
+           num_cols >= min_tile_columns;
+  }
+  // What multiplies so many columns.
+  auto product(int format, std::int64_t num_cols) const {
+    return by_tiles(quant::kFormats[static_cast<std::size_t>(format)].activation, num_cols)
+               ? multiply_tiles[format]
+               : multiply[format];
+  }
+  // Columns of a group: of tiles 16, of few 1, 2, 4, 6 or 8, all groups alike.
+  std::int64_t group(quant::ActivationType type, std::int64_t num_cols) const {
+    if (by_tiles(type, num_cols)) return kPanelTileColumns;
     if (num_cols > kFewColumns) return many_group;
     if (num_cols <= 1) return 1;
     const std::int64_t groups = (num_cols + few_group - 1) / few_group;
@@ -117,7 +137,7 @@ struct GemmArgs {
 
 // Null where a level has no matrix tiles.
 struct GemmFns {
-  std::int64_t min_cols;  // fewer are faster through PanelFns
+  std::int64_t min_cols[quant::kNumActivationTypes];  // fewer are faster through PanelFns
   std::int64_t scratch_bytes;
   std::int64_t (*packed_bytes)(std::int64_t k, std::int64_t num_cols);
   void (*pack)(const PackArgs&);

@@ -38,8 +38,11 @@ TEST_CASE("a level brings its own products, which an overlay that is not install
     bool complete = true, own = true;
     for (int f = 0; f < quant::kNumFormats; ++f) {
       complete &= k.dequantize[f] && k.linear_float[f] && k.panels.multiply[f];
-      own &= k.isa == cpu::Isa::kAmx ? k.gemm.gemm[f] != nullptr
-                                     : k.panels.multiply[f] != below.panels.multiply[f];
+      const bool quantized =
+          quant::kFormats[static_cast<std::size_t>(f)].activation == quant::ActivationType::kQ8x32;
+      own &= k.isa == cpu::Isa::kAmx
+                 ? k.gemm.gemm[f] && (k.panels.multiply_tiles[f] != nullptr) == quantized
+                 : k.panels.multiply[f] != below.panels.multiply[f];
     }
     CHECK(complete);
     CHECK(own);

@@ -146,11 +146,11 @@ void multiply_panels(const cpu::Kernels& k, const Case& c, const Guarded<float>&
                             std::min(cpu::kPanelRows, c.rows - p * cpu::kPanelRows));
   const Guarded<std::uint8_t> columns(cpu::panel_columns_bytes(type, c.k, c.cols), c.at_end);
   const Guarded<std::uint8_t> scratch(cpu::kPanelScratchBytes, c.at_end);
-  const std::int64_t group = k.panels.group(c.cols);
+  const std::int64_t group = k.panels.group(type, c.cols);
   k.panels.pack_columns[static_cast<int>(type)]({columns.get(), c.x.get(), c.k, nullptr, 0, c.k,
                                                  c.cols, group, 0, (c.cols + group - 1) / group});
-  k.panels.multiply[c.format]({y.get(), c.rows, packed.get(), columns.get(), c.k, c.rows, 0, panels,
-                               c.cols, group, scratch.get()});
+  k.panels.product(c.format, c.cols)({y.get(), c.rows, packed.get(), columns.get(), c.k, c.rows, 0,
+                                      panels, c.cols, group, scratch.get()});
 }
 
 // The levels of this machine, each with what the one below it does otherwise.
@@ -221,7 +221,10 @@ void check_products(const Case& c, const Levels& levels) {
                             c.cols);
       rounded.check(y, "rows", k.isa);
     }
-    if (levels.is_new(i, [f](const cpu::Kernels& t) { return t.panels.multiply[f]; })) {
+    const auto panels = [&](const cpu::Kernels& t) {
+      return t.panels.multiply[f] ? t.panels.product(f, c.cols) : nullptr;
+    };
+    if (levels.is_new(i, panels)) {
       multiply_panels(k, c, y);
       (quantized ? rounded : exact).check(y, "panels", k.isa);
     }

@@ -39,10 +39,10 @@ void multiply_panels(const cpu::Kernels& k, int f, const Exact<std::uint8_t>& w,
                      n, std::min(cpu::kPanelRows, rows - p * cpu::kPanelRows));
   const Exact<std::uint8_t> columns(cpu::panel_columns_bytes(type, n, cols));
   const Exact<std::uint8_t> scratch(cpu::kPanelScratchBytes);
-  const std::int64_t group = k.panels.group(cols);
+  const std::int64_t group = k.panels.group(type, cols);
   k.panels.pack_columns[static_cast<int>(type)](
       {columns.get(), x.get(), n, nullptr, 0, n, cols, group, 0, (cols + group - 1) / group});
-  k.panels.multiply[f](
+  k.panels.product(f, cols)(
       {y.get(), rows, packed.get(), columns.get(), n, rows, 0, panels, cols, group, scratch.get()});
   if (!k.gemm.pack) return;
   const Exact<std::uint8_t> tiles(k.gemm.packed_bytes(n, cols));

@@ -7,9 +7,9 @@
 
 #include "cpu/amx/round.hpp"
 #include "cpu/avx512/iv.hpp"
-#include "cpu/panel/tile_dots.hpp"
-// The body uses Iv, Dot and TileDots.
-#include "cpu/panel/multiply_body.hpp"
+#include "cpu/panel/store_groups.hpp"
+// Uses Iv and store_groups.
+#include "cpu/panel/steps.hpp"
 
 namespace rocmforge::cpu {
 namespace {

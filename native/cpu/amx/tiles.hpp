@@ -1,8 +1,9 @@
 // The AMX instructions.
 //
-// All eight tiles are 16 rows of 64 bytes. They are written as inline assembly because GCC 12's
-// own ldtilecfg claims to read 8 of the 64 bytes of the configuration, and because its tile loads
-// do not say that they read memory: stores to a panel could move past them.
+// All eight tiles are 16 rows of 64 bytes unless configured otherwise. They are written as inline
+// assembly because GCC 12's own ldtilecfg claims to read 8 of the 64 bytes of the configuration,
+// and because its tile loads do not say that they read memory: stores to a panel could move past
+// them.
 #pragma once
 
 #include <immintrin.h>
@@ -24,8 +25,7 @@ struct alignas(64) TileConfig {
 static_assert(sizeof(TileConfig) == 64);
 
 // Tiles belong to a thread and are zero after this.
-inline void configure_tiles() {
-  const TileConfig config;
+inline void configure_tiles(const TileConfig& config = {}) {
   asm volatile("ldtilecfg %0" : : "m"(config) : "memory");
 }
 
@@ -58,6 +58,13 @@ template <int kTile>
 template <int kSum, int kA, int kB>
 [[gnu::always_inline]] inline void tile_multiply_add() {
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kA), "i"(kB));
+}
+
+// sum[m][n] += sum of a[m][4k + i] * b[k][4n + i] over i = 0..3 and the rows k of b: signed bytes,
+// exact.
+template <int kSum, int kA, int kB>
+[[gnu::always_inline]] inline void tile_multiply_add_bytes() {
+  asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kA), "i"(kB));
 }
 
 }  // namespace

@@ -124,9 +124,10 @@ struct PanelOf<quant::BlockIQ4_XS> : PanelLayout<4, 0, 128, PanelScales::kSigned
 // Columns are packed in groups (PanelFns::group), chunk by chunk: [chunk][group][step][column of
 // the group], an activation block (quant/activations.hpp) each; of a float format
 // [chunk][group][weight] [column of the group], a float each. What lies beyond the row's length or
-// the last column of few, whose groups are all full, is zero.
+// the last column of few or of tiles, whose groups are all full, is zero.
 constexpr std::int64_t packed_columns(std::int64_t columns, std::int64_t group) {
-  return columns > kFewColumns ? columns : (columns + group - 1) / group * group;
+  const bool full = columns <= kFewColumns || group == kPanelTileColumns;
+  return full ? (columns + group - 1) / group * group : columns;
 }
 
 // Of a group that begins with `first_column`; in blocks, or in runs of 32 floats. `steps` are those

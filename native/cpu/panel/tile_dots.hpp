@@ -4,17 +4,12 @@
 
 #include <cstdint>
 
+#include "cpu/panel/store_groups.hpp"
 #include "cpu/unrolled.hpp"
 #include "quant/activations.hpp"
 
 namespace rocmforge::cpu {
 namespace {
-
-// Writes the eight groups of a unit's step, groups(g), the way TileDots reads them.
-template <class Groups>
-[[gnu::always_inline]] inline void store_groups(std::uint8_t (*to)[4 * Iv::kLanes], Groups groups) {
-  unrolled<8>([&]<int g>() { Iv::store(to[g], groups.template operator()<g>()); });
-}
 
 template <int kUnits, int kBias, int kMaxCode, int kGroups, int C>
 struct TileDots {
