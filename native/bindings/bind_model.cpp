@@ -356,6 +356,8 @@ void bind_model(py::module_& m) {
       .def_readwrite("attention_sinks", &DecoderSpec::attention_sinks)
       .def_readwrite("output_bias", &DecoderSpec::output_bias)
       .def_readwrite("parallel_residual", &DecoderSpec::parallel_residual)
+      .def_readwrite("causal", &DecoderSpec::causal)
+      .def_readwrite("distance_slopes", &DecoderSpec::distance_slopes)
       .def_readwrite("latent", &DecoderSpec::latent)
       .def_readwrite("rope", &DecoderSpec::rope)
       .def_readwrite("local_rope", &DecoderSpec::local_rope)
@@ -417,6 +419,7 @@ void bind_model(py::module_& m) {
       .def_property_readonly("max_num_seqs", count([](const D& d) { return d.max_num_seqs(); }))
       .def_property_readonly("max_model_len",
                              count([](const D& d) { return d.decoder().limits().max_model_len; }))
+      .def_property_readonly("is_causal", [](const D& d) { return d.decoder().spec().causal; })
       .def_property_readonly("num_threads", count([](const D& d) { return d.num_threads(); }))
       .def_property_readonly("num_launches", count([](const D& d) { return d.num_launches(); }))
       .def_property_readonly("recording_problem", &D::recording_problem)

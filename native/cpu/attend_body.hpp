@@ -181,12 +181,21 @@ inline void cap_scores(float* scores, float cap, std::int64_t n) {
   }
 }
 
-// Turns the scores [begin, n) of one row into weights against the row's maximum so far; those
-// before `begin` become 0.
-inline void soften(const AttendArgs& a, std::int64_t row, float* lanes, float* scores,
-                   std::int64_t begin, std::int64_t n) {
+// scores[i] -= slope * |distance - i|, each rounded as one multiplication and one subtraction.
+inline void lower_by_distance(float* scores, float slope, std::int64_t distance, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int64_t d = distance < i ? i - distance : distance - i;
+    scores[i] -= slope * static_cast<float>(d);
+  }
+}
+
+// Turns the scores [begin, n) of one row against the positions from `tile` on into weights against
+// the row's maximum so far; those before `begin` become 0.
+inline void soften(const AttendArgs& a, std::int64_t row, std::int64_t tile, float* lanes,
+                   float* scores, std::int64_t begin, std::int64_t n) {
   const std::int64_t padded = (n + Vec::kWidth - 1) / Vec::kWidth * Vec::kWidth;
   if (a.cap != 0.0f) cap_scores(scores, a.cap, padded);
+  if (a.slope) lower_by_distance(scores, a.slope[row], a.position[row] - tile, padded);
   for (std::int64_t i = 0; i < begin; ++i) scores[i] = -INFINITY;
   for (std::int64_t i = n; i < padded; ++i) scores[i] = -INFINITY;
   Vec high = Vec::set(a.maximum[row]);
@@ -234,7 +243,8 @@ void attend_block(const AttendArgs& a, const Tile& tile, std::int64_t row, float
     multiply_keys<Type, R, kVectors<R>>(scores, a.q + row * a.head_dim, tile, p, a.head_dim);
   for (int r = 0; r < R; ++r)
     if (seen[r] > 0)
-      soften(a, row + r, lanes + (row + r) * kKvLanes, scores + r * kAttendTile, first[r], seen[r]);
+      soften(a, row + r, tile.position, lanes + (row + r) * kKvLanes, scores + r * kAttendTile,
+             first[r], seen[r]);
   const std::int64_t stride = attend_stride(a.value_dim);
   float* values = a.values + row * stride;
   // Rows of later tokens see a few positions more, and with a window a few less at its beginning: a

@@ -33,7 +33,8 @@ void Attention::fit(const Call& call, int num_threads) {
   group_ = heads_ / kv_heads_;
   head_dim_ = spec.head_dim;
   value_dim_ = spec.value_dim;
-  const bool plain = spec.layer(call.layer).window == 0 && spec.attention_cap == 0.0f;
+  const bool plain = spec.layer(call.layer).window == 0 && spec.attention_cap == 0.0f &&
+                     spec.distance_slopes.empty();
   const bool uses_tiles = call.tiles && plain && tiles.scratch_bytes &&
                           fits_attend_tiles(call.kv.block_size(), value_dim_);
   tile_rows_ = uses_tiles ? tiles.min_rows : INT64_MAX;
@@ -43,7 +44,7 @@ void Attention::fit(const Call& call, int num_threads) {
     kernel_bytes_ = std::max(kernel_bytes_, aligned(tiles.scratch_bytes(head_dim_, value_dim_)));
   state_bytes_ = float_bytes(most_rows_ * attend_stride(value_dim_)) + 2 * float_bytes(most_rows_);
   scratch_bytes_ = kernel_bytes_ + float_bytes(most_rows_ * head_dim_) +
-                   2 * float_bytes(most_rows_) + 2 * state_bytes_;
+                   4 * float_bytes(most_rows_) + 2 * state_bytes_;
   scratch_.resize(static_cast<std::size_t>(num_threads));
   for (Buffer& buffer : scratch_)
     if (buffer.bytes() < static_cast<std::size_t>(scratch_bytes_))
@@ -61,9 +62,17 @@ void Attention::run(const Call& call, ThreadPool& pool) {
     run_items(call, pool);
 }
 
+Attention::Sight Attention::sight(const Call& call, std::int64_t sequence, std::int64_t token) {
+  const std::int32_t position = call.batch.positions[static_cast<std::size_t>(token)];
+  const std::int32_t window = call.spec.layer(call.layer).window;
+  if (call.spec.causal) return {window > 0 ? std::max(position + 1 - window, 0) : 0, position + 1};
+  const std::int32_t length = call.batch.seq_lens[static_cast<std::size_t>(sequence)];
+  if (window == 0) return {0, length};
+  return {std::max(position - window / 2, 0), std::min(position + window / 2 + 1, length)};
+}
+
 void Attention::plan(const Call& call, int num_threads) {
   const Batch& batch = call.batch;
-  const std::int64_t window = call.spec.layer(call.layer).window;
   items_.clear();
   const std::int64_t all_rows = batch.num_tokens() * heads_;
   std::int64_t rows = ceil_div(all_rows, kItemsPerThread * num_threads);
@@ -76,10 +85,9 @@ void Attention::plan(const Call& call, int num_threads) {
     for (std::int64_t row = 0; row < seq_rows; row += rows) {
       Item item{s, row, std::min(rows, seq_rows - row), INT64_MAX, 0};
       for (std::int64_t t = row / group_; t <= (row + item.num_rows - 1) / group_; ++t) {
-        const std::int64_t seen = batch.positions[static_cast<std::size_t>(first + t)] + 1;
-        item.num_positions = std::max(item.num_positions, seen);
-        const std::int64_t from = window > 0 ? std::max<std::int64_t>(seen - window, 0) : 0;
-        item.first_position = std::min(item.first_position, from);
+        const Sight seen = sight(call, s, first + t);
+        item.num_positions = std::max<std::int64_t>(item.num_positions, seen.end);
+        item.first_position = std::min<std::int64_t>(item.first_position, seen.begin);
       }
       items_.push_back(item);
     }
@@ -102,7 +110,10 @@ void Attention::compute(State state, const Call& call, const Item& item, std::in
   auto* q = reinterpret_cast<float*>(scratch + kernel_bytes_);
   auto* seen = reinterpret_cast<std::int32_t*>(q + float_bytes(most_rows_ * head_dim_) / 4);
   std::int32_t* first = seen + float_bytes(most_rows_) / 4;
-  const std::int32_t window = call.spec.layer(call.layer).window;
+  std::int32_t* position = first + float_bytes(most_rows_) / 4;
+  auto* slope = reinterpret_cast<float*>(position + float_bytes(most_rows_) / 4);
+  const bool windowed = call.spec.layer(call.layer).window > 0;
+  const std::vector<float>& slopes = call.spec.distance_slopes;
   const std::int64_t first_token = b.query_start_loc[static_cast<std::size_t>(item.sequence)];
   for (std::int64_t r = 0; r < item.num_rows; ++r) {
     const std::int64_t token = first_token + (item.first_row + r) / group_;
@@ -110,8 +121,12 @@ void Attention::compute(State state, const Call& call, const Item& item, std::in
     const float* from = call.q + token * call.q_stride + query_head * head_dim_;
     for (std::int64_t d = 0; d < head_dim_; ++d)
       q[r * head_dim_ + d] = from[d] * call.spec.attention_scale;
-    seen[r] = b.positions[static_cast<std::size_t>(token)] + 1;
-    first[r] = std::max(seen[r] - window, 0);
+    const Sight of_row = sight(call, item.sequence, token);
+    first[r] = of_row.begin;
+    seen[r] = of_row.end;
+    if (slopes.empty()) continue;
+    position[r] = b.positions[static_cast<std::size_t>(token)];
+    slope[r] = slopes[static_cast<std::size_t>(query_head)];
   }
   AttendArgs args{};
   args.values = state.values;
@@ -119,7 +134,9 @@ void Attention::compute(State state, const Call& call, const Item& item, std::in
   args.sum = state.sum;
   args.q = q;
   args.seen = seen;
-  args.first = window > 0 ? first : nullptr;
+  args.first = windowed ? first : nullptr;
+  args.slope = slopes.empty() ? nullptr : slope;
+  args.position = position;
   args.cap = call.spec.attention_cap;
   args.block_table = b.block_tables.data() + item.sequence * b.max_blocks;
   args.k_base = call.kv.k(call.layer, head);

@@ -37,10 +37,15 @@ class Attention {
 
     std::int64_t first_range() const { return first_position / kAttendRange; }
   };
+  // A token sees the positions [begin, end).
+  struct Sight {
+    std::int32_t begin, end;
+  };
   // The sums of a range, or of several.
   struct State {
     float *values, *maximum, *sum;  // as in AttendArgs
   };
+  static Sight sight(const Call& call, std::int64_t sequence, std::int64_t token);
   void fit(const Call& call, int num_threads);
   void plan(const Call& call, int num_threads);
   void compute(State state, const Call& call, const Item& item, std::int64_t head,
@@ -56,7 +61,7 @@ class Attention {
   std::int64_t most_rows_ = 0;   // of an item
   std::int64_t tile_rows_ = 0;   // items of so many go through tiles
   std::vector<Item> items_;      // of the step, longest first
-  std::vector<Buffer> scratch_;  // per thread: the kernel's, queries, `seen`, `first`, two states
+  std::vector<Buffer> scratch_;  // per thread: the kernel's, queries, what rows see, two states
   Buffer ranges_;                // states of ranges that different threads compute
 };
 

@@ -217,7 +217,9 @@ struct AttendArgs {
   std::int64_t stored;      // positions in the cache: what may be prefetched beyond `end`
   std::int64_t head_dim;
   std::int64_t value_dim;
-  float cap;      // scores become cap * tanh(score / cap); 0: they stay
+  float cap;                     // scores become cap * tanh(score / cap); 0: they stay
+  const float* slope;            // [rows] null: none; scores then lose slope * |position - key's|
+  const std::int32_t* position;  // [rows] of a row's token, where there are slopes
   void* scratch;  // attend_scratch_bytes(head_dim, value_dim) of them, 64-byte aligned
 };
 constexpr std::int64_t kAttendMaxRows = 128;
@@ -248,7 +250,7 @@ struct AttendTileFns {
   std::int64_t (*scratch_bytes)(std::int64_t head_dim, std::int64_t value_dim);
   AttendFn attend[kNumKvTypes];
 };
-// What the tiles can read; the rest, and rows with a first position or a cap, is left to
+// What the tiles can read; the rest, and rows with a first position, a cap or a slope, is left to
 // Kernels::attend.
 constexpr bool fits_attend_tiles(std::int64_t block_size, std::int64_t value_dim) {
   return keys_are_interleaved(block_size) && value_dim % kKvLanes == 0;

@@ -18,6 +18,8 @@ const char* missing_part(const DecoderSpec& s) {
     bool needed;
     const char* what;
   } parts[] = {
+      {!s.causal, "attention to tokens that follow"},
+      {!s.distance_slopes.empty(), "attention by distance (ALiBi)"},
       {s.norm != NormKind::kRms || s.qk_norm == QkNorm::kEachHead, "layer norms"},
       {s.activation != Activation::kSiluGated, "another activation than SiLU"},
       {s.output_bias, "a bias on logits"},

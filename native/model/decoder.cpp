@@ -44,6 +44,9 @@ void check_spec(const DecoderSpec& s) {
   for (const LayerSpec& layer : s.layers)
     check(layer.window >= 0, kCode, "a window is a number of positions");
   check(s.shared_ffn_size >= 0 && s.num_positions >= 0, kCode, "sizes must not be negative");
+  check(s.distance_slopes.empty() ||
+            s.distance_slopes.size() == static_cast<std::size_t>(s.num_heads),
+        kCode, "every head has a slope, or none");
 }
 
 [[noreturn]] void reject(const char* what, std::int64_t value, std::int64_t limit) {
@@ -99,16 +102,17 @@ Decoder::Decoder(std::vector<std::unique_ptr<Backend>> backends, const DecoderPl
   const auto loaded = [progress](std::int64_t bytes) {
     if (progress) progress->bytes.fetch_add(bytes, std::memory_order_relaxed);
   };
-  const bool one_matrix = is_tied(weights) && placement.embedding == placement.output;
+  const bool has_output = spec_.causal;
+  const bool one_matrix = has_output && is_tied(weights) && placement.embedding == placement.output;
   embedding_ = load_embedding(backend_of(placement.embedding), spec_, weights,
                               one_matrix ? WeightUse::kProducts : WeightUse::kTable);
-  positions_ = load_positions(backend_of(placement.embedding), spec_, weights);
+  input_ = load_input(backend_of(placement.embedding), spec_, weights);
   loaded(embedding_->bytes());
   Backend& head = backend_of(placement.output);
   output_norm_ = load_output_norm(head, spec_, weights);
-  if (!one_matrix) output_ = load_output(head, spec_, weights);
+  if (has_output && !one_matrix) output_ = load_output(head, spec_, weights);
   output_bias_ = load_output_bias(head, spec_, weights);
-  weight_bytes_ = (output_ ? output_ : embedding_)->bytes();
+  if (has_output) weight_bytes_ = (output_ ? output_ : embedding_)->bytes();
   if (output_) loaded(output_->bytes());
   for (const Section& section : sections_)
     for (int i = section.begin; i < section.end; ++i) {
@@ -221,6 +225,8 @@ void Decoder::check_batch(const Batch& b) const {
     const std::int64_t length = b.seq_lens[s];
     if (length < 0 || length > limits_.max_model_len)
       reject("sequence length", length, limits_.max_model_len + 1);
+    check(spec_.causal || length == end - begin, kCode,
+          "batch: a sequence is in parts; this model's tokens see those after them");
     const auto used = (length + block_size - 1) / block_size;
     check(used <= b.max_blocks, kCode, "batch: a block table is shorter than its sequence");
     check_all("block id",
@@ -267,7 +273,7 @@ void Decoder::run(const Section& section, const Batch& batch) {
         section.begin < section.end ? &layers_[static_cast<std::size_t>(section.begin)] : nullptr;
     if (section.has_embedding) {
       be.embed(s, *embedding_);
-      be.embedded(s, positions_.get());
+      be.embedded(s, input_);
     } else {
       be.receive(s);
     }
@@ -308,6 +314,9 @@ const float* Decoder::hidden() {
 }
 
 float* Decoder::logits() {
+  check(
+      spec_.causal, ErrorCode::kUnsupported,
+      "this model makes embeddings: its tokens see those after them, so there is none to predict");
   check(num_rows_ > 0, ErrorCode::kInvalidArgument, "the last step has no logit rows");
   Device& device = head_device();
   Activations& a = device.activations;

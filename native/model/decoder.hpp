@@ -98,7 +98,7 @@ class Decoder {
   DecoderSpec spec_;
   DecoderLimits limits_;
   LinearPtr embedding_;
-  StoragePtr positions_;  // null: positions are told apart by rotation
+  InputWeights input_;
   std::vector<LayerWeights> layers_;
   StoragePtr output_norm_;
   LinearPtr output_;  // null: the embedding is the output matrix as well

@@ -44,7 +44,9 @@ struct LatentSpec {
 };
 
 struct LayerSpec {
-  std::int32_t window = 0;  // a token sees so many positions, itself included; 0: all before it
+  // A token sees so many positions, itself included: those before it, or as many on either side
+  // where attention is not causal. 0: all there are.
+  std::int32_t window = 0;
   RopeUse rope = RopeUse::kMain;
 };
 
@@ -79,6 +81,11 @@ struct DecoderSpec {
   bool attention_sinks = false;           // a score for each head that adds to its softmax' sum
   bool output_bias = false;               // on logits
   bool parallel_residual = false;         // the feed-forward network reads what attention reads
+  // False: tokens see those after them as well, so a step has every token of its sequences.
+  bool causal = true;
+  // [heads] scores lose so much for each position between query and key (ALiBi, arXiv:2108.12409);
+  // empty: nothing.
+  std::vector<float> distance_slopes;
   LatentSpec latent;
   RopeSpec rope;
   RopeSpec local_rope;            // of layers with RopeUse::kLocal

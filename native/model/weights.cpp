@@ -115,7 +115,7 @@ void load_attention(LayerWeights& w, Backend& backend, const DecoderSpec& spec,
                           {{p + "attn_q.bias", spec.q_size()},
                            {p + "attn_k.bias", spec.k_size()},
                            {p + "attn_v.bias", spec.v_size()}});
-  if (spec.qk_norm == QkNorm::kEachHead) {
+  if (spec.norm == NormKind::kLayer) {
     w.q_norm = optional_norm(backend, spec, weights, p + "attn_q_norm", spec.q_size());
     w.k_norm = optional_norm(backend, spec, weights, p + "attn_k_norm", spec.k_size());
   } else {
@@ -217,6 +217,8 @@ LayerWeights load_layer(Backend& backend, const DecoderSpec& spec, const WeightM
       group(backend, weights, {{p + "attn_output.weight", hidden}}, spec.attended_size());
   w.attn_output_bias = optional_vector(backend, weights, p + "attn_output.bias", hidden);
   w.attn_post_norm = optional_norm(backend, spec, weights, p + "post_attention_norm", hidden);
+  w.attn_sum_norm = optional_norm(backend, spec, weights, p + "attn_output_norm", hidden);
+  w.attn_sum_norm_2 = optional_norm(backend, spec, weights, p + "attn_norm_2", hidden);
   w.ffn_norm = optional_norm(backend, spec, weights, p + "ffn_norm", hidden);
   // With a parallel residual one norm may serve both.
   if (!w.ffn_norm && spec.parallel_residual)
@@ -226,14 +228,21 @@ LayerWeights load_layer(Backend& backend, const DecoderSpec& spec, const WeightM
   else
     load_feed_forward(w, backend, spec, weights, p);
   w.ffn_post_norm = optional_norm(backend, spec, weights, p + "post_ffw_norm", hidden);
+  w.ffn_sum_norm = optional_norm(backend, spec, weights, p + "layer_output_norm", hidden);
   return w;
 }
 
-StoragePtr load_positions(Backend& backend, const DecoderSpec& spec, const WeightMap& weights) {
-  if (spec.num_positions == 0) return nullptr;
-  const std::string name = "position_embd.weight";
-  return backend.upload(
-      floats(need(weights, name, {1, spec.num_positions, spec.hidden_size}), name));
+InputWeights load_input(Backend& backend, const DecoderSpec& spec, const WeightMap& weights) {
+  const std::int64_t hidden = spec.hidden_size;
+  InputWeights w;
+  w.type = optional_vector(backend, weights, "token_types.weight", hidden);
+  if (spec.num_positions > 0) {
+    const std::string name = "position_embd.weight";
+    w.positions =
+        backend.upload(floats(need(weights, name, {1, spec.num_positions, hidden}), name));
+  }
+  w.norm = optional_norm(backend, spec, weights, "token_embd_norm", hidden);
+  return w;
 }
 
 StoragePtr load_output_norm(Backend& backend, const DecoderSpec& spec, const WeightMap& weights) {

@@ -10,8 +10,7 @@ LinearPtr load_embedding(Backend& backend, const DecoderSpec& spec, const Weight
                          WeightUse use);
 LayerWeights load_layer(Backend& backend, const DecoderSpec& spec, const WeightMap& weights,
                         int layer);
-// [positions, hidden]; null where the model has none.
-StoragePtr load_positions(Backend& backend, const DecoderSpec& spec, const WeightMap& weights);
+InputWeights load_input(Backend& backend, const DecoderSpec& spec, const WeightMap& weights);
 StoragePtr load_output_norm(Backend& backend, const DecoderSpec& spec, const WeightMap& weights);
 // Whether the file has no output matrix: the embedding then serves as one (tied embeddings).
 bool is_tied(const WeightMap& weights);

@@ -48,6 +48,8 @@ void Backend::norm_heads(Step& s, float* x, std::int64_t heads, const Storage& w
     case QkNorm::kEachHead:
       return layer_norm_heads(x, tokens, stride, heads, n, weight, spec.norm_eps);
     case QkNorm::kWhole:  // all heads as one vector are one head of their size
+      if (spec.norm == NormKind::kLayer)
+        return layer_norm_heads(x, tokens, stride, 1, heads * n, weight, spec.norm_eps);
       return rms_norm_heads(x, tokens, stride, 1, heads * n, weight, spec.norm_eps);
   }
 }
@@ -70,6 +72,11 @@ void Backend::add_to_hidden(Step& s, float* x, const Storage* post_norm) {
   add(s.a.hidden->floats(), x, tokens * n);
 }
 
+void Backend::normalise_hidden(Step& s, const Storage* norm) {
+  float* hidden = s.a.hidden->floats();
+  if (norm) normalise(s, hidden, hidden, *norm, s.batch.num_tokens());
+}
+
 PreparedActivation Backend::activated(Step& s, std::int64_t rows, std::int64_t n,
                                       const LinearWeights& user) {
   float* y = s.a.activated->floats();
@@ -79,11 +86,13 @@ PreparedActivation Backend::activated(Step& s, std::int64_t rows, std::int64_t n
   return prepare_activation(y, rows, n, user);
 }
 
-void Backend::embedded(Step& s, const Storage* positions) {
+void Backend::embedded(Step& s, const InputWeights& w) {
   const std::int64_t tokens = s.batch.num_tokens(), n = s.spec.hidden_size;
   float* hidden = s.a.hidden->floats();
   if (s.spec.embedding_scale != 1.0f) scale(hidden, s.spec.embedding_scale, tokens, n);
-  if (positions) add_positions(s, hidden, *positions, n);
+  if (w.type) add_bias(hidden, *w.type, tokens, n);
+  if (w.positions) add_positions(s, hidden, *w.positions, n);
+  normalise_hidden(s, w.norm.get());
 }
 
 void Backend::qkv(Step& s, const LayerWeights& w) {
@@ -169,7 +178,15 @@ void Backend::attn_output(Step& s, const LayerWeights& w) {
   linear(y, prepare_activation(x, tokens, w.attn_output->cols(), *w.attn_output), *w.attn_output);
   if (w.attn_output_bias) add_bias(y, *w.attn_output_bias, tokens, s.spec.hidden_size);
   // With a parallel residual the feed-forward network reads hidden before this is added.
-  if (!parallel) add_to_hidden(s, y, w.attn_post_norm.get());
+  if (parallel) return;
+  if (w.attn_sum_norm_2) {
+    add(y, s.a.hidden->floats(), tokens * s.spec.hidden_size);
+    add_to_hidden(s, y, w.attn_sum_norm.get());
+    normalise_hidden(s, w.attn_sum_norm_2.get());
+    return;
+  }
+  add_to_hidden(s, y, w.attn_post_norm.get());
+  normalise_hidden(s, w.attn_sum_norm.get());
 }
 
 void Backend::gate_up(Step& s, const LayerWeights& w) {
@@ -212,6 +229,7 @@ void Backend::down(Step& s, const LayerWeights& w) {
     add_to_hidden(s, y, w.ffn_post_norm.get());
   }
   if (spec.parallel_residual) add_to_hidden(s, s.a.deferred->floats(), w.attn_post_norm.get());
+  normalise_hidden(s, w.ffn_sum_norm.get());
 }
 
 // gate_up() has left its input in `normed`.

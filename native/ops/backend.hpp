@@ -66,7 +66,14 @@ class KvCache {
 };
 using KvCachePtr = std::unique_ptr<KvCache>;
 
-// Null pointers are steps the architecture does not have.
+// What happens to embeddings of tokens. Null pointers are steps the architecture does not have.
+struct InputWeights {
+  StoragePtr type;       // [hidden] added to all: of the one kind of text there is
+  StoragePtr positions;  // [positions, hidden]
+  StoragePtr norm;       // of hidden values, on the sum
+};
+
+// Likewise.
 struct LayerWeights {
   StoragePtr attn_norm;          // of hidden values, before attention
   LinearPtr qkv;                 // [q + k + v, hidden]
@@ -83,6 +90,8 @@ struct LayerWeights {
   LinearPtr attn_output;         // [hidden, heads * value_dim]
   StoragePtr attn_output_bias;   // [hidden]
   StoragePtr attn_post_norm;     // of hidden values, on what attention adds
+  StoragePtr attn_sum_norm;      // of hidden values, with what attention has added
+  StoragePtr attn_sum_norm_2;    // likewise, on what attn_sum_norm gives, added to its input again
   StoragePtr ffn_norm;           // of hidden values, before the feed-forward network
   LinearPtr router;              // [experts, hidden]
   StoragePtr router_bias;        // [experts]
@@ -95,6 +104,7 @@ struct LayerWeights {
   LinearPtr shared_down;         // [hidden, shared ffn]
   LinearPtr shared_router;       // [1, hidden]: its share of that expert, by a sigmoid
   StoragePtr ffn_post_norm;      // of hidden values, on what the feed-forward network adds
+  StoragePtr ffn_sum_norm;       // of hidden values, with what the feed-forward network has added
 };
 
 // Which token rows go to which expert. Slots are sorted by expert, then token.
@@ -183,8 +193,8 @@ class Backend {
   virtual void run(Step& s, const std::function<void()>& stages);
   virtual void embed(Step& s, const LinearWeights& table) = 0;  // hidden = table[token_ids]
   virtual void receive(Step& s) = 0;                            // hidden = incoming
-  // hidden = hidden * scale + positions[position]; `positions` may be null
-  virtual void embedded(Step& s, const Storage* positions);
+  // hidden = norm(hidden * scale + type + positions[position])
+  virtual void embedded(Step& s, const InputWeights& w);
   virtual void qkv(Step& s, const LayerWeights& w);  // norm, projections, bias, norms, rope, KV
   void store(Step& s);  // the last of qkv, for who has keys and values of his own: cache = k, v
   virtual void attend(Step& s, const LayerWeights& w);       // attended = attention(q, cache)
@@ -269,6 +279,7 @@ class Backend {
   PreparedActivation layer_input(Step& s, const Storage* norm, const LinearWeights& user);
   void normalise(Step& s, float* y, const float* x, const Storage& weight, std::int64_t rows);
   void add_to_hidden(Step& s, float* x, const Storage* post_norm);
+  void normalise_hidden(Step& s, const Storage* norm);
   PreparedActivation activated(Step& s, std::int64_t rows, std::int64_t n,
                                const LinearWeights& user);
   void add_shared_expert(Step& s, const LayerWeights& w);

@@ -224,6 +224,8 @@ class DecoderSpec:
     attention_sinks: bool
     output_bias: bool
     parallel_residual: bool
+    causal: bool
+    distance_slopes: list[float]
     latent: LatentSpec
     rope: RopeSpec
     local_rope: RopeSpec
@@ -333,6 +335,8 @@ class Decoder:
     def max_num_seqs(self) -> int: ...
     @property
     def max_model_len(self) -> int: ...
+    @property
+    def is_causal(self) -> bool: ...
     @property
     def num_threads(self) -> int: ...
     @property

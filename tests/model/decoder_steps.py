@@ -29,6 +29,39 @@ def step_of(ids: Sequence[int], block_size: int = 16) -> SimpleNamespace:
     )
 
 
+def hidden_states(path: Path, texts: Sequence[Sequence[int]], **options: Any) -> list[np.ndarray]:
+    """Returns float32 (len(text), dim) for each of several texts that go in one step on the CPU."""
+    lengths = [len(text) for text in texts]
+    size = options.setdefault("block_size", 16)
+    usual = {
+        "device": "cpu",
+        "threads": 1,
+        "max_num_seqs": len(texts),
+        "max_num_tokens": sum(lengths),
+    }
+    decoder = load_model(path, LoadOptions(**(usual | options))).decoder
+    widest = -(-max(lengths) // size)
+    num_blocks = [-(-length // size) for length in lengths]
+    blocks = np.random.default_rng(0).permutation(sum(num_blocks)).astype(np.int32)
+    tables = np.full((len(texts), widest), -1, np.int32)
+    slots = []
+    for row, (count, length) in enumerate(zip(num_blocks, lengths, strict=True)):
+        tables[row, :count], blocks = blocks[:count], blocks[count:]
+        positions = np.arange(length)
+        slots.append(tables[row, positions // size] * size + positions % size)
+    batch = SimpleNamespace(
+        token_ids=np.concatenate(texts).astype(np.int32),
+        positions=np.concatenate([np.arange(length) for length in lengths]).astype(np.int32),
+        slot_mapping=np.concatenate(slots).astype(np.int32),
+        query_start_loc=np.cumsum([0, *lengths]).astype(np.int32),
+        seq_lens=np.array(lengths, np.int32),
+        block_tables=tables,
+        logit_rows=np.arange(sum(lengths), dtype=np.int32),
+    )
+    rows = decoder.hidden(decoder.enqueue(batch, None)).copy()
+    return np.split(rows, np.cumsum(lengths)[:-1])
+
+
 def teacher_forced(
     path: Path, ids: Sequence[int], *, step_sizes: Sequence[int] | None = None, **options: Any
 ) -> np.ndarray:

@@ -27,8 +27,12 @@ def test_steps_agree_with_the_tensors_that_converters_write(name: str) -> None:
     assert architecture.experts == (T.FFN_GATE_EXP in tensors)
     assert architecture.sinks == (T.ATTN_SINKS in tensors)
     assert architecture.post_norms == (T.FFN_POST_NORM in tensors)
-    # The list of codeshell has position embeddings, but its models rotate.
-    assert (not architecture.rotates) == (T.POS_EMBD in tensors and name != "codeshell")
+    # The lists of these have position embeddings, but their models rotate.
+    has_positions = T.POS_EMBD in tensors and name not in ("codeshell", "nomic-bert")
+    assert (not architecture.rotates and not architecture.alibi) == has_positions
+    assert architecture.input_norm == (T.TOKEN_EMBD_NORM in tensors)
+    assert architecture.text_types == (T.TOKEN_TYPES in tensors)
+    assert architecture.sum_norms == (T.LAYER_OUT_NORM in tensors)
     assert architecture.pre_norms == (T.ATTN_NORM in tensors)
     assert architecture.long_rope == (T.ROPE_FACTORS_LONG in tensors)
     assert architecture.attn_norm_2 == (T.ATTN_NORM_2 in tensors)

@@ -111,7 +111,7 @@ def test_expected_tensors_are_those_of_the_file_in_name_shape_and_kind(
 def test_pieces_of_a_tensor_are_all_of_it(tmp_path: Path, architecture: str) -> None:
     with GGUFFile.open(write_tiny_model(tmp_path / "m.gguf", architecture, "F32")) as file:
         for spec in expected_tensors(ModelConfig.from_gguf(file)):
-            if spec.parts:
+            if spec.parts and spec.name != "token_types.weight":  # of which the first is used
                 rows = spec.shape[1] if spec.kind == "matrix" else math.prod(spec.shape)
                 assert sum(size for _, size in spec.parts) == rows
 

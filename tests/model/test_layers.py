@@ -34,7 +34,8 @@ def test_layers_see_and_turn_as_the_architecture_has_it(tmp_path: Path, architec
         windowed = any(other.window for other in layers)
         still = still or (facts.rope_under_windows_only and windowed and not layer.window)
         assert (layer.rope == "none") == bool(still)
-        assert (layer.rope == "local") == bool(facts.local_base and layer.window)
+        local = facts.local_base or "rope.freq_base_swa" in keys
+        assert (layer.rope == "local") == bool(local and layer.window)
 
 
 def test_a_window_of_its_own_base_rotates_by_it(tmp_path: Path) -> None:

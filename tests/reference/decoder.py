@@ -68,6 +68,7 @@ class ReferenceDecoder:
         self.rotates = bool(keys.get("rope.scaling.finetuned", True))
         self.parallel_norms = self.facts.parallel_key and bool(keys["use_parallel_residual"])
         self.windows = windows(self.facts, keys, self.num_layers)
+        self.is_causal = not self.facts.encoder and bool(keys.get("attention.causal", True))
         self.rope, self.local_rope = self._ropes(keys)
         self.value_dim = self.head_dim
         self.latent = None
@@ -125,6 +126,9 @@ class ReferenceDecoder:
         x = x * self.embedding_scale
         if "position_embd" in self.weights:
             x = x + self.weights["position_embd"][past : past + len(x)]
+        if "token_types" in self.weights:
+            x = x + self.weights["token_types"][0]
+        x = self.weights.norm(x, "token_embd_norm")
         for layer in range(self.num_layers):
             x = self._layer(layer, x)
         hidden = self.weights.norm(x, "output_norm")
@@ -134,6 +138,8 @@ class ReferenceDecoder:
     def _layer(self, layer: int, x: np.ndarray) -> np.ndarray:
         name = f"blk.{layer}"
         norm = self.weights.norm
+        if f"{name}.layer_output_norm" in self.weights:
+            return self._layer_of_normed_sums(layer, x)
         normed = norm(x, f"{name}.attn_norm")
         # Falcon's larger models have a norm of their own for attention.
         second = f"{name}.attn_norm_2" in self.weights
@@ -148,6 +154,14 @@ class ReferenceDecoder:
             source = norm(x if self.parallel_norms else after, ffn_norm)
         added = norm(self.feed_forward(layer, source), f"{name}.post_ffw_norm")
         return after + self.residual_scale * added
+
+    def _layer_of_normed_sums(self, layer: int, x: np.ndarray) -> np.ndarray:
+        name = f"blk.{layer}"
+        norm = self.weights.norm
+        after = norm(x + self._attention(layer, x), f"{name}.attn_output_norm")
+        if f"{name}.attn_norm_2" in self.weights:
+            after = norm(x + after, f"{name}.attn_norm_2")
+        return norm(after + self.feed_forward(layer, after), f"{name}.layer_output_norm")
 
     def _attention(self, layer: int, x: np.ndarray) -> np.ndarray:
         name = f"blk.{layer}.attn"
@@ -166,9 +180,16 @@ class ReferenceDecoder:
         scores = np.einsum("ighd,jgd->ghij", q, k) * self.attention_scale
         scores = _capped(scores, self.attention_cap)
         distance = positions[:, None] - np.arange(past + length)
-        scores[..., distance < 0] = -np.inf
-        if self.windows[layer]:
-            scores[..., distance >= self.windows[layer]] = -np.inf
+        if self.facts.alibi:
+            slopes = alibi_slopes(self.num_heads).reshape(self.num_kv_heads, group)
+            scores = scores - slopes[:, :, None, None] * np.abs(distance)
+        window = self.windows[layer]
+        if self.is_causal:
+            scores[..., distance < 0] = -np.inf
+            if window:
+                scores[..., distance >= window] = -np.inf
+        elif window:
+            scores[..., np.abs(distance) > window // 2] = -np.inf
         mixed = np.einsum("ghij,jgd->ighd", self._shares(name, scores), v)
         return self.weights.linear(mixed.reshape(length, -1), f"{name}_output")
 
@@ -209,6 +230,16 @@ class ReferenceDecoder:
         sinks = self.weights[f"{name}_sinks"].reshape(*scores.shape[:2], 1, 1)
         sinks = np.broadcast_to(sinks, (*scores.shape[:3], 1))
         return softmax(np.concatenate([scores, sinks], axis=-1))[..., :-1]
+
+
+def alibi_slopes(num_heads: int) -> np.ndarray:
+    """(num_heads,) of arXiv:2108.12409, whose authors' rule for other numbers than powers of two
+    takes every second slope of the next power after those of the power below."""
+    power = 2 ** int(np.floor(np.log2(num_heads)))
+    ratio = 2.0 ** (-8.0 / power)
+    slopes = ratio ** np.arange(1, power + 1)
+    finer = (2.0 ** (-8.0 / (2 * power))) ** np.arange(1, 2 * power + 1)
+    return np.concatenate([slopes, finer[0::2]])[:num_heads]
 
 
 def _capped(x: np.ndarray, cap: float) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -24,6 +24,9 @@ class Facts:
     no_rope_period: int = 0
     rope_under_windows_only: bool = False
     no_rope: bool = False
+    encoder: bool = False  # tokens see those after them
+    alibi: bool = False  # scores fall with distance
+    full_first: bool = False  # of a period, the first layer has no window instead of the last
     expert_keys: bool = False  # say how experts are chosen and weighed
     sums_by_default: bool = False  # weights of the chosen experts sum to one, without the key
     sigmoid_gate: bool = False  # unless a key says otherwise
@@ -34,6 +37,7 @@ class Facts:
     wide_scale_layers: int = 0
 
 
+_BERT = Facts(layer_norm=True, activation="gelu", gated=False, no_rope=True, encoder=True)
 _COHERE = Facts(interleaved=True, layer_norm=True, parallel=True)
 FACTS: dict[str, Facts] = {
     "llama": Facts(interleaved=True),
@@ -99,6 +103,14 @@ FACTS: dict[str, Facts] = {
     "qwen3vl": Facts(),
     "qwen3vlmoe": Facts(),
     "gpt2": Facts(layer_norm=True, activation="gelu", gated=False, no_rope=True),
+    "bert": _BERT,
+    "nomic-bert": Facts(layer_norm=True, encoder=True),
+    "jina-bert-v2": replace(_BERT, gated=True, alibi=True),
+    "jina-bert-v3": replace(_BERT, no_rope=False),
+    "modern-bert": Facts(
+        layer_norm=True, activation="gelu", encoder=True, window_period=3, full_first=True
+    ),
+    "eurobert": Facts(encoder=True),
 }
 
 
@@ -110,6 +122,5 @@ def windows(facts: Facts, keys: Mapping[str, Any], num_layers: int) -> list[int]
         return [0] * num_layers
     if isinstance(pattern, list):
         return [window if windowed else 0 for windowed in pattern]
-    return [
-        window if pattern and layer % pattern < pattern - 1 else 0 for layer in range(num_layers)
-    ]
+    full = 0 if facts.full_first else pattern - 1
+    return [window if pattern and layer % pattern != full else 0 for layer in range(num_layers)]

@@ -30,7 +30,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 # One for each of the other architectures, and for what their files may have or not.
-CASES |= {name: (name, {}) for name in TRAITS if name not in CASES and name != "llama"}
+CASES |= {
+    name: (name, {})
+    for name, traits in TRAITS.items()
+    if name not in CASES and name != "llama" and not traits.encoder
+}
 CASES |= {
     "gemma2-pattern": ("gemma2", {"keys": {"attention.sliding_window_pattern": [False, True]}}),
     "phi3-short": ("phi3", {"keys": {"rope.scaling.original_context_length": 256}}),
@@ -75,6 +79,30 @@ CASES |= {
         {"changes": {"pre_norms": ("attn_norm",), "qk_norm": "each-head"}},
     ),
     "falcon-two-norms": ("falcon", {"changes": {"pre_norms": ("attn_norm", "attn_norm_2")}}),
+}
+# Models that make embeddings and predict nothing.
+EMBEDDING_CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    name: (name, {}) for name, traits in TRAITS.items() if traits.encoder
+}
+EMBEDDING_CASES |= {
+    "bert-head-24": ("bert", {"head_dim": None, "num_heads": 3, "num_kv_heads": 3, "dim": 96}),
+    "bert-fused-qkv": ("bert", {"changes": {"fused_qkv": True}}),
+    "jina-bert-v2-fused": ("jina-bert-v2", {"changes": {"fused_gate_up": True}}),
+    "jina-bert-v2-norms": (
+        "jina-bert-v2",
+        {
+            "changes": {
+                "qk_norm": "whole",
+                "post_norms": ("attn_output_norm", "attn_norm_2", "layer_output_norm"),
+            }
+        },
+    ),
+    "jina-bert-v2-six-heads": ("jina-bert-v2", {"num_heads": 6, "num_kv_heads": 6, "dim": 96}),
+    "qwen2-both-ways": ("qwen2", {"keys": {"attention.causal": False}}),
+}
+EMBEDDING_CASES = {
+    name: (architecture, {"num_kv_heads": 4, **knobs})
+    for name, (architecture, knobs) in EMBEDDING_CASES.items()
 }
 # llama.cpp looks GELU up in a table of float16.
 ROUNDED = ("gemma", "gemma2", "gemma2-pattern", "gemma3", "starcoder2", "falcon", "gpt2")

@@ -14,6 +14,7 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 
 from reference.random_weights import random_matrix, uniform
+from reference.tiny_metadata import LLAMA3_FACTOR, write_metadata
 from reference.tiny_traits import TRAITS, Traits
 from reference.tiny_vocabularies import write_vocabulary
 
@@ -22,7 +23,6 @@ from reference.tiny_vocabularies import write_vocabulary
 MIXED = "Q4_K_M"
 FALLBACK = {"Q4_K": "Q5_0", "Q6_K": "Q8_0"}
 
-LLAMA3_FACTOR = 8.0
 ROPE_SCALINGS = ("none", "linear", "yarn", "yarn-attn", "yarn-betas", "llama3", "llama3-keys")
 
 
@@ -94,7 +94,7 @@ def write_tiny_model(
     """Writes the model that TinyModel describes and returns the path."""
     model = TinyModel(architecture, weight_format, seed, **knobs)
     writer = GGUFWriter(path, architecture)
-    _write_metadata(writer, model)
+    write_metadata(writer, model)
     write_vocabulary(writer, model.vocabulary or _usual_vocabulary(model), model.vocab_size)
     _TensorWriter(writer, model).write()
     writer.write_header_to_file()
@@ -112,54 +112,6 @@ def _usual_vocabulary(model: TinyModel) -> str:
     return "qwen2" if model.architecture.startswith("qwen") else "llama-bpe"
 
 
-def _write_metadata(writer: GGUFWriter, model: TinyModel) -> None:
-    traits = model.traits
-    writer.add_name(f"tiny {model.weight_format}")
-    writer.add_context_length(model.context_length)
-    writer.add_block_count(traits.num_layers)
-    writer.add_embedding_length(model.hidden)
-    writer.add_feed_forward_length(model.inner)
-    writer.add_head_count(model.num_heads)
-    writer.add_head_count_kv(1 if traits.latent else model.num_kv_heads)
-    if traits.layer_norm:
-        writer.add_layer_norm_eps(model.epsilon)
-    else:
-        writer.add_layer_norm_rms_eps(model.epsilon)
-    if model.head_dim is not None:
-        writer.add_key_length(model.head_size)
-        writer.add_value_length(model.head_size)
-    if traits.rotates:
-        if "rope.dimension_count" not in traits.keys:
-            writer.add_rope_dimension_count(model.head_size)
-        writer.add_rope_freq_base(model.rope_base)
-    if traits.num_experts:
-        writer.add_expert_count(traits.num_experts)
-        writer.add_expert_used_count(model.num_experts_used)
-    if model.rope_scaling not in (None, "llama3"):
-        _write_rope_scaling(writer, model, model.rope_scaling)
-    add = {
-        bool: writer.add_bool,
-        int: writer.add_uint32,
-        float: writer.add_float32,
-        str: writer.add_string,
-    }
-    for name, value in traits.keys.items():
-        add.get(type(value), writer.add_array)(f"{model.architecture}.{name}", value)
-
-
-def _write_rope_scaling(writer: GGUFWriter, model: TinyModel, scaling: str) -> None:
-    kind = scaling.partition("-")[0]
-    prefix = f"{model.architecture}.rope.scaling"
-    writer.add_string(f"{prefix}.type", kind)
-    writer.add_rope_scaling_factor(LLAMA3_FACTOR if kind == "llama3" else 4.0)
-    writer.add_rope_scaling_orig_ctx_len(model.context_length // 4)
-    if scaling == "yarn-attn":
-        writer.add_rope_scaling_attn_factors(0.75)
-    if scaling == "yarn-betas":
-        writer.add_float32(f"{prefix}.yarn_beta_fast", 24.0)
-        writer.add_float32(f"{prefix}.yarn_beta_slow", 2.0)
-
-
 class _TensorWriter:
     def __init__(self, writer: GGUFWriter, model: TinyModel) -> None:
         self._writer = writer
@@ -175,8 +127,13 @@ class _TensorWriter:
             self._matrix("output", model.vocab_size, dim, gain=3.0)
         if traits.output_bias:
             self._vector("output.bias", (model.vocab_size,))
-        self._norm("output_norm", dim)
-        if not traits.rotates:
+        if traits.output_norm:
+            self._norm("output_norm", dim)
+        if traits.text_types:
+            self._vector("token_types.weight", (traits.text_types, dim), deviation=1.0)
+        if traits.input_norm:
+            self._norm("token_embd_norm", dim)
+        if traits.position_table:
             self._vector("position_embd.weight", (model.context_length, dim), deviation=1.0)
         if model.rope_scaling == "llama3":
             self._writer.add_tensor("rope_freqs.weight", _llama3_factors(model))
@@ -185,6 +142,8 @@ class _TensorWriter:
                 self._vector(f"rope_factors_{length}.weight", (half,), around=around)
         for layer in range(traits.num_layers):
             for norm in (*traits.pre_norms, *traits.post_norms):
+                if traits.bare_first_layer and layer == 0 and norm == "attn_norm":
+                    continue
                 self._norm(f"blk.{layer}.{norm}", dim)
             if traits.latent:
                 self._latent_attention(f"blk.{layer}.attn")
@@ -217,6 +176,8 @@ class _TensorWriter:
                     "whole": (heads * model.head_size,),
                 }[traits.qk_norm]
                 self._vector(f"{name}_{part}_norm.weight", shape, around=1.0)
+                if traits.norm_bias and traits.qk_norm == "whole":
+                    self._vector(f"{name}_{part}_norm.bias", shape)
         if traits.sinks:
             self._vector(f"{name}_sinks.weight", (model.num_heads,), deviation=2.0)
 
@@ -268,7 +229,7 @@ class _TensorWriter:
             del shapes["gate"]
         for part, shape in shapes.items():
             self._matrix(f"{name}_{part}{suffix}", *shape)
-            if traits.ffn_bias:
+            if traits.ffn_bias and part != "gate":
                 self._vector(f"{name}_{part}{suffix}.bias", shape[:1])
 
     def _norm(self, name: str, size: int) -> None:

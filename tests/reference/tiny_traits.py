@@ -22,6 +22,8 @@ class Traits:
     tied_output: bool = False
     output_bias: bool = False
     rotates: bool = True
+    position_table: bool = False
+    output_norm: bool = True
     long_factors: bool = False
     sinks: bool = False
     latent: bool = False  # sizes are among the keys
@@ -30,6 +32,10 @@ class Traits:
     choice_bias: bool = False
     expert_bias: bool = False
     shared_expert: str | None = None  # "gated" or "plain"
+    encoder: bool = False  # with the key that says so
+    text_types: int = 0
+    input_norm: bool = False
+    bare_first_layer: bool = False  # without attn_norm
     num_layers: int = 2
     keys: dict[str, Any] = field(default_factory=dict)  # beyond those of llama
 
@@ -41,6 +47,17 @@ _PLAIN = _LAYER_NORM | {
     "ffn_bias": True,
     "gated": False,
 }
+_SUM_NORMS = ("attn_output_norm", "layer_output_norm")
+_BERT = _PLAIN | {
+    "encoder": True,
+    "pre_norms": (),
+    "post_norms": _SUM_NORMS,
+    "output_norm": False,
+    "tied_output": True,
+    "text_types": 2,
+    "input_norm": True,
+}
+_BARE = {"attention_bias": False, "attn_output_bias": False, "ffn_bias": False}
 _SECTIONS = {"rope.dimension_sections": [3, 3, 2, 0]}
 _POST_NORMS = ("post_attention_norm", "post_ffw_norm")
 _WINDOW = "attention.sliding_window"
@@ -202,10 +219,26 @@ TRAITS: dict[str, Traits] = {
     ),
     "gptneox": Traits(**_PLAIN, fused_qkv=True, keys={"use_parallel_residual": True}),
     "codeshell": Traits(**_PLAIN, fused_qkv=True),
-    "starcoder": Traits(**_PLAIN, fused_qkv=True, rotates=False),
+    "starcoder": Traits(**_PLAIN, fused_qkv=True, rotates=False, position_table=True),
     "exaone4": Traits(pre_norms=(), post_norms=_POST_NORMS, qk_norm="head"),
     "qwen2vl": Traits(attention_bias=True, keys=_SECTIONS),
     "qwen3vl": Traits(qk_norm="head", keys=_SECTIONS),
     "qwen3vlmoe": Traits(qk_norm="head", num_experts=4, keys=_EXPERTS | _SECTIONS),
-    "gpt2": Traits(**_PLAIN, fused_qkv=True, rotates=False),
+    "gpt2": Traits(**_PLAIN, fused_qkv=True, rotates=False, position_table=True),
+    "bert": Traits(**_BERT | {"rotates": False}, position_table=True),
+    "nomic-bert": Traits(**_BERT | _BARE | {"gated": True}, fused_qkv=True),
+    "jina-bert-v2": Traits(**_BERT | {"gated": True, "rotates": False}),
+    "jina-bert-v3": Traits(**_BERT, fused_qkv=True),
+    "modern-bert": Traits(
+        layer_norm=True,
+        encoder=True,
+        input_norm=True,
+        bare_first_layer=True,
+        tied_output=True,
+        fused_qkv=True,
+        fused_gate_up=True,
+        num_layers=4,
+        keys={_WINDOW: 20, "rope.freq_base_swa": 500.0},
+    ),
+    "eurobert": Traits(encoder=True, tied_output=True),
 }

@@ -75,12 +75,13 @@ class LocalRope(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Layers with a sliding window: all of a period but its last.
+    """Layers with a sliding window: all of a period but one.
 
     The key `attention.sliding_window_pattern` gives another period, or each layer's kind.
     """
 
     period: int
+    full_first: bool = False  # the first of a period has none, instead of the last
     size: int = 0  # positions, where the file has no `attention.sliding_window`; 0: then none
     local_rope: LocalRope = LocalRope.AS_OTHERS
 
@@ -89,12 +90,20 @@ class Windows:
 class Architecture:
     name: str
     rope_interleaved: bool  # pairs (2i, 2i+1), as the converter permutes Llama weights; else halves
+    encoder: bool = False  # tokens see those after them: for embeddings, not for generation
     rotates: bool = True  # else positions are told apart by embeddings, position_embd.weight
+    alibi: bool = False  # nor by those: scores fall with the distance of two tokens
+    text_types: bool = False  # token_types.weight, if it is there: all tokens get its first row
+    input_norm: bool = False  # on embeddings, token_embd_norm.weight
     norm: Norm = Norm.RMS
     norm_bias: Presence = Presence.NEVER
     pre_norms: bool = True  # before attention and the feed-forward network
+    first_attn_norm: Presence = Presence.ALWAYS  # of layer 0
     post_norms: bool = False  # on what they add
-    attn_norm_2: bool = False  # where it is present, attention's norm; attn_norm is the other's
+    sum_norms: bool = False  # on the sum with what they have added; in place of output_norm too
+    # Where it is present, attention's norm, and attn_norm the other's; with sum_norms, one more:
+    # of the sum of what the first gives and what attention has read.
+    attn_norm_2: bool = False
     ffn_norm: str = "ffn_norm"  # the tensor's name
     qkv_bias: Presence = Presence.NEVER
     attn_output_bias: Presence = Presence.NEVER
@@ -110,7 +119,8 @@ class Architecture:
     output_bias: bool = False  # on logits
     windows: Windows | None = None
     activation: Activation = Activation.SILU_GATED
-    fused_gate_up: bool = False  # ffn_up.weight holds the gate's rows, then its own
+    # ffn_up.weight holds the gate's rows, then its own; OPTIONAL: where there is no ffn_gate.weight
+    fused_gate_up: Presence = Presence.NEVER
     parallel: Parallel = Parallel.NEVER
     latent: bool = False  # keys and values of all heads come from one vector a token
     experts: bool = False  # each token goes to the best few

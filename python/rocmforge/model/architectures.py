@@ -1,6 +1,6 @@
 """The architectures this build runs, by name.
 
-An entry in one of the two tables is all that a further architecture needs whose mechanisms are
+An entry in one of the three tables is all that a further architecture needs whose mechanisms are
 among those of architecture.py.
 """
 
@@ -11,10 +11,11 @@ import reprlib
 from rocmforge.errors import UnsupportedError
 from rocmforge.model.architecture import Architecture
 from rocmforge.model.dense_architectures import DENSE
+from rocmforge.model.encoder_architectures import ENCODERS
 from rocmforge.model.expert_architectures import EXPERTS
 
 ARCHITECTURES: dict[str, Architecture] = {
-    architecture.name: architecture for architecture in (*DENSE, *EXPERTS)
+    architecture.name: architecture for architecture in (*DENSE, *EXPERTS, *ENCODERS)
 }
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from rocmforge.errors import ModelFileError, UnsupportedError
 from rocmforge.gguf import GGUFFile
-from rocmforge.model.architecture import Architecture, LogitScale, Norm, Parallel
+from rocmforge.model.architecture import Architecture, LogitScale, Norm, Parallel, Presence
 from rocmforge.model.architectures import find_architecture
 from rocmforge.model.experts import (
     MAX_FFN,
@@ -22,6 +22,7 @@ from rocmforge.model.experts import (
 from rocmforge.model.keys import Keys
 from rocmforge.model.latent import LatentConfig, latent_scale, read_latent
 from rocmforge.model.layers import LayerConfig, read_layers, read_local_rope
+from rocmforge.model.pooling import Pooling, read_pooling
 from rocmforge.model.rope import RopeConfig
 from rocmforge.model.rope_keys import read_rope
 
@@ -36,6 +37,7 @@ MAX_NAME: Final = 256  # characters
 
 _EMBEDDING: Final = "token_embd.weight"
 _POSITIONS: Final = "position_embd.weight"
+_TEXT_TYPES: Final = "token_types.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +68,19 @@ class ModelConfig:
     routing: RoutingConfig = field(default_factory=RoutingConfig)  # of a model with experts
     latent: LatentConfig | None = None  # None: plain attention
     num_drafting_layers: int = 0  # behind the others, of the file; not used
-    num_positions: int = 0  # with an embedding of their own; 0 where positions rotate
+    causal: bool = True  # else tokens see those after them as well, and predict nothing
+    pooling: Pooling | None = None  # of embeddings; None: the file names none
+    num_positions: int = 0  # with an embedding of their own; 0: told apart otherwise
+    num_text_types: int = 0  # with embeddings, of which the first is used
     attention_cap: float = 0.0  # scores become cap tanh(score / cap); 0: they stay
     logit_cap: float = 0.0
     embedding_scale: float = 1.0
     residual_scale: float = 1.0  # on what attention and the feed-forward network add
     logit_scale: float = 1.0
     parallel_residual: bool = False  # the feed-forward network reads what attention reads
-    two_attn_norms: bool = False  # attn_norm_2 before attention, attn_norm before the other
+    two_attn_norms: bool = False  # there is attn_norm_2
     fused_qkv: bool = False  # attn_qkv in place of attn_q, attn_k and attn_v
+    fused_gate_up: bool = False  # ffn_up holds ffn_gate
     layers: tuple[LayerConfig, ...] = ()  # empty: all as LayerConfig's defaults
     local_rope: RopeConfig | None = None  # of layers whose `rope` is "local"
 
@@ -113,9 +119,6 @@ class _Reader:
         value_dim = keys.uint("attention.value_length", head_dim, maximum=MAX_HEAD_DIM)
         num_experts, num_experts_used = read_num_experts(keys, architecture)
         ffn_size = keys.uniform("feed_forward_length", maximum=MAX_FFN)
-        if not self._metadata.bool(keys.key("attention.causal"), True):
-            msg = f"{self._file.path} attends in both directions; only causal models are supported"
-            raise UnsupportedError(msg)
         context_length = keys.uint("context_length", maximum=MAX_CONTEXT)
         rope = read_rope(self._file, keys, architecture, head_dim, context_length)
         latent = read_latent(keys, architecture, num_kv_heads, head_dim, value_dim)
@@ -160,7 +163,10 @@ class _Reader:
             ),
             latent=latent,
             num_drafting_layers=num_drafting_layers,
-            num_positions=0 if architecture.rotates else self._num_positions(context_length),
+            causal=self._causal(),
+            pooling=read_pooling(keys),
+            num_positions=self._num_positions(context_length),
+            num_text_types=self._num_text_types(),
             attention_cap=self._cap("attn_logit_softcapping", architecture.attention_cap),
             logit_cap=self._cap("final_logit_softcapping", architecture.logit_cap),
             embedding_scale=(
@@ -173,6 +179,7 @@ class _Reader:
             parallel_residual=self._parallel_residual(),
             two_attn_norms=architecture.attn_norm_2 and "blk.0.attn_norm_2.weight" in tensors,
             fused_qkv="blk.0.attn_qkv.weight" in tensors,
+            fused_gate_up=self._fused_gate_up(),
             layers=layers,
             local_rope=read_local_rope(keys, architecture, layers, rope),
         )
@@ -210,13 +217,34 @@ class _Reader:
             return self._metadata.bool(self._keys.key("use_parallel_residual"))
         return kind is Parallel.ALWAYS
 
+    def _causal(self) -> bool:
+        if self._architecture.encoder:  # whatever the key says, as in llama.cpp
+            return False
+        return self._metadata.bool(self._keys.key("attention.causal"), True)
+
+    def _fused_gate_up(self) -> bool:
+        kind = self._architecture.fused_gate_up
+        if kind is Presence.OPTIONAL:
+            return "blk.0.ffn_gate.weight" not in self._file.tensors
+        return kind is Presence.ALWAYS
+
     def _num_positions(self, context_length: int) -> int:
-        table = self._file.tensors.get(_POSITIONS)
-        rows = 0 if table is None or len(table.shape) < 2 else table.shape[1]
+        if self._architecture.rotates or self._architecture.alibi:
+            return 0
+        rows = self._rows(_POSITIONS)
         if not context_length <= rows <= MAX_CONTEXT:
             msg = f"{self._file.path}: no position embeddings for {context_length} positions"
             raise ModelFileError(msg, key=_POSITIONS)
         return rows
+
+    def _num_text_types(self) -> int:
+        return self._rows(_TEXT_TYPES) if self._architecture.text_types else 0
+
+    def _rows(self, tensor: str) -> int:
+        table = self._file.tensors.get(tensor)
+        if table is None:
+            return 0
+        return table.shape[1] if len(table.shape) > 1 else 1
 
     def _name(self) -> str:
         """Fit for a terminal: the file may be hostile."""
@@ -232,7 +260,7 @@ class _Reader:
         if embedding is None:
             msg = f"{self._file.path}: the embedding is missing"
             raise ModelFileError(msg, key=_EMBEDDING)
-        rows = embedding.shape[1] if len(embedding.shape) > 1 else 1
+        rows = self._rows(_EMBEDDING)
         if rows > MAX_VOCAB:
             msg = f"{self._file.path}: a vocabulary of {rows}; the limit is {MAX_VOCAB}"
             raise ModelFileError(msg, key=_EMBEDDING)

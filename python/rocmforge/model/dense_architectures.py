@@ -90,7 +90,7 @@ DENSE = (
         wide_scale_layers=62,
     ),
     # Phi 3, 3.5 and 4. Their windows are not used, as in llama.cpp.
-    Architecture("phi3", rope_interleaved=False, long_rope=True, fused_gate_up=True),
+    Architecture("phi3", rope_interleaved=False, long_rope=True, fused_gate_up=_ALWAYS),
     Architecture(
         "granite",
         rope_interleaved=True,
@@ -123,9 +123,9 @@ DENSE = (
     ),
     Architecture("smollm3", rope_interleaved=True, no_rope_period=4),
     Architecture(
-        "glm4", rope_interleaved=True, post_norms=True, qkv_bias=_OPTIONAL, fused_gate_up=True
+        "glm4", rope_interleaved=True, post_norms=True, qkv_bias=_OPTIONAL, fused_gate_up=_ALWAYS
     ),
-    Architecture("chatglm", rope_interleaved=True, qkv_bias=_OPTIONAL, fused_gate_up=True),
+    Architecture("chatglm", rope_interleaved=True, qkv_bias=_OPTIONAL, fused_gate_up=_ALWAYS),
     Architecture(
         "stablelm",
         rope_interleaved=False,

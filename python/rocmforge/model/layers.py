@@ -89,7 +89,8 @@ def _windows(
         return window, kinds
     # A period of 0 is no window at all, and one of 1 is none either: the last of one is the only.
     period = keys.uint(_PATTERN, rule.period, minimum=0, maximum=MAX_WINDOW)
-    return window, [period > 0 and layer % period < period - 1 for layer in range(num_layers)]
+    full = 0 if rule.full_first else period - 1
+    return window, [period > 0 and layer % period != full for layer in range(num_layers)]
 
 
 def _rotates_locally(keys: Keys, architecture: Architecture) -> bool:

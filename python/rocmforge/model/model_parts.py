@@ -13,7 +13,7 @@ from rocmforge.model.native_spec import decoder_spec
 from rocmforge.model.tensors import TensorSpec, expected_tensors
 
 _EMBEDDING: Final = "token_embd.weight"
-_POSITIONS: Final = "position_embd.weight"
+_INPUT: Final = ("token_embd", "token_embd_norm", "token_types", "position_embd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def model_parts(file: GGUFFile, config: ModelConfig) -> list[ModelPart]:
     for spec in expected_tensors(config):
         if spec.name in file.tensors:
             specs[_part_of(spec.name)].append(spec)
-            if spec.name == _EMBEDDING and "output.weight" not in file.tensors:
+            if spec.name == _EMBEDDING and config.causal and "output.weight" not in file.tensors:
                 specs["output"].append(spec)
     problem = _native.gpu.model_problem(decoder_spec(file, config, config.context_length))
     return [
@@ -58,7 +58,7 @@ def weight_bytes(parts: Iterable[ModelPart]) -> int:
 def _part_of(tensor: str) -> str:
     if tensor.startswith("blk."):
         return f"layer {tensor.split('.')[1]}"
-    return "embedding" if tensor in (_EMBEDDING, _POSITIONS) else "output"
+    return "embedding" if tensor.partition(".")[0] in _INPUT else "output"
 
 
 def _part(file: GGUFFile, name: str, specs: list[TensorSpec], layer_problem: str) -> ModelPart:

@@ -42,6 +42,7 @@ _SAME_NAME = (
     "residual_scale",
     "logit_scale",
     "parallel_residual",
+    "causal",
 )
 
 
@@ -62,6 +63,8 @@ def decoder_spec(file: GGUFFile, config: ModelConfig, context: int) -> _native.D
     spec.expert_weights_scale = config.routing.weights_scale
     spec.attention_sinks = architecture.sinks
     spec.output_bias = architecture.output_bias
+    if architecture.alibi:
+        spec.distance_slopes = distance_slopes(config.num_heads)
     if config.latent is not None:
         spec.latent = _native.LatentSpec(**dataclasses.asdict(config.latent))
     spec.rope = _rope(file, config.rope, context)
@@ -72,6 +75,17 @@ def decoder_spec(file: GGUFFile, config: ModelConfig, context: int) -> _native.D
         for layer in config.layers
     ]
     return spec
+
+
+def distance_slopes(num_heads: int) -> list[float]:
+    """What a head's scores lose a position (ALiBi, arXiv:2108.12409): 2^-8/n to 2^-8 for n heads.
+
+    Where n is no power of two, those of the power below, then every other of the power above.
+    """
+    below = 1 << (num_heads.bit_length() - 1)
+    slopes = [2.0 ** (-8.0 * head / below) for head in range(1, below + 1)]
+    between = [2.0 ** (-4.0 * head / below) for head in range(1, 2 * below, 2)]
+    return (slopes + between)[:num_heads]
 
 
 def _rope(file: GGUFFile, rope: RopeConfig, context: int) -> _native.RopeSpec:

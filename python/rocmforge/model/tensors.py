@@ -48,9 +48,15 @@ def expected_tensors(config: ModelConfig) -> list[TensorSpec]:
     hidden, vocab = config.hidden_size, config.vocab_size
     specs = [
         TensorSpec("token_embd.weight", (hidden, vocab), "matrix"),
-        *_norm("output_norm", "output_norm", hidden, architecture),
         TensorSpec("output.weight", (hidden, vocab), "matrix", optional=True),
     ]
+    if architecture.input_norm:
+        specs += _norm("token_embd_norm", "token_embd_norm", hidden, architecture)
+    if not architecture.sum_norms:
+        specs += _norm("output_norm", "output_norm", hidden, architecture)
+    if config.num_text_types:  # of which texts have the first alone
+        name, shape = "token_types.weight", (hidden, config.num_text_types)
+        specs.append(TensorSpec(name, shape, "vector", parts=((name, hidden),)))
     if architecture.output_bias:
         specs.append(TensorSpec("output.bias", (vocab,), "vector"))
     if config.num_positions:
@@ -75,11 +81,15 @@ def _attention(config: ModelConfig, architecture: Architecture, p: str) -> Itera
     q_size = config.num_heads * config.head_dim
     k_size = config.num_kv_heads * config.head_dim
     v_size = config.num_kv_heads * config.value_dim
-    if config.two_attn_norms:
+    if architecture.sum_norms:
+        for name in ("attn_output_norm", "attn_norm_2")[: 1 + config.two_attn_norms]:
+            yield from _norm(p + name, p + name, hidden, architecture)
+    elif config.two_attn_norms:
         yield from _norm(p + "attn_norm_2", p + "attn_norm", hidden, architecture)
         yield from _norm(p + "attn_norm", p + "ffn_norm", hidden, architecture)
     elif architecture.pre_norms:
-        yield from _norm(p + "attn_norm", p + "attn_norm", hidden, architecture)
+        presence = architecture.first_attn_norm if p == "blk.0." else Presence.ALWAYS
+        yield from _norm(p + "attn_norm", p + "attn_norm", hidden, architecture, presence)
     parts = (("q", q_size), ("k", k_size), ("v", v_size))
     if config.fused_qkv:
         rows = q_size + k_size + v_size
@@ -133,10 +143,11 @@ def _feed_forward(
     if config.num_experts and layer >= config.routing.num_dense_layers:
         yield from _experts(config, architecture, p)
     else:
-        if architecture.fused_gate_up:
-            names = (f"{p}ffn_gate.weight", f"{p}ffn_up.weight")
-            parts = tuple((name, ffn) for name in names)
+        if config.fused_gate_up:
+            parts = tuple((f"{p}ffn_{part}.weight", ffn) for part in ("gate", "up"))
             yield TensorSpec(f"{p}ffn_up.weight", (hidden, 2 * ffn), "matrix", parts=parts)
+            biases = tuple((f"{p}ffn_{part}.bias", ffn) for part in ("gate", "up"))
+            yield from _vector(f"{p}ffn_up.bias", 2 * ffn, architecture.ffn_bias, biases)
         else:
             for part in ("gate", "up") if architecture.activation.gated else ("up",):
                 yield TensorSpec(f"{p}ffn_{part}.weight", (hidden, ffn), "matrix")
@@ -145,6 +156,10 @@ def _feed_forward(
         yield from _vector(f"{p}ffn_down.bias", hidden, architecture.ffn_bias)
     if architecture.post_norms:
         yield from _norm(p + "post_ffw_norm", p + "post_ffw_norm", hidden, architecture)
+    if architecture.sum_norms:
+        last = layer == config.num_layers - 1  # the norm of the output
+        native = "output_norm" if last else p + "layer_output_norm"
+        yield from _norm(p + "layer_output_norm", native, hidden, architecture)
 
 
 def _experts(config: ModelConfig, architecture: Architecture, p: str) -> Iterator[TensorSpec]:
@@ -175,14 +190,23 @@ def _qk_norm(name: str, heads: int, head_dim: int, architecture: Architecture) -
     if architecture.qk_norm_over is QkNorm.HEAD:
         return _vector(name, head_dim, architecture.qk_norm)
     if architecture.qk_norm_over is QkNorm.WHOLE:
-        return _vector(name, size, architecture.qk_norm)
+        bias = name.removesuffix("weight") + "bias"
+        specs = _vector(name, size, architecture.qk_norm)
+        has_bias = architecture.norm_bias is not Presence.NEVER
+        return specs + _vector(bias, size, architecture.qk_norm if has_bias else Presence.NEVER)
     optional = architecture.qk_norm is Presence.OPTIONAL
     return [TensorSpec(name, (head_dim, heads), "vector", optional, ((name, size),))]
 
 
-def _norm(name: str, native: str, length: int, architecture: Architecture) -> list[TensorSpec]:
+def _norm(
+    name: str,
+    native: str,
+    length: int,
+    architecture: Architecture,
+    presence: Presence = Presence.ALWAYS,
+) -> list[TensorSpec]:
     """Weights, and biases where norms have them, that the decoder calls `native`."""
-    specs = _vector(f"{name}.weight", length, Presence.ALWAYS, ((f"{native}.weight", length),))
+    specs = _vector(f"{name}.weight", length, presence, ((f"{native}.weight", length),))
     bias = ((f"{native}.bias", length),)
     return specs + _vector(f"{name}.bias", length, architecture.norm_bias, bias)
 
