@@ -26,7 +26,7 @@ from rocmforge.errors import (
 )
 
 ROCMFORGE = [sys.executable, "-m", "rocmforge"]
-LOADING = ["generate", "chat", "bench", "perplexity", "serve"]
+LOADING = ["generate", "chat", "embed", "bench", "perplexity", "serve"]
 EXPECTED_COMMANDS = [*LOADING, "info", "check", "tokenize", "devices", "doctor"]
 
 

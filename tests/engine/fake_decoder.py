@@ -94,9 +94,11 @@ class FakeDecoder:
         max_num_tokens: int = 32,
         max_num_seqs: int = 8,
         max_model_len: int = 64,
+        is_causal: bool = True,
     ) -> None:
         self.num_blocks, self.block_size, self.vocab_size = num_blocks, block_size, vocab_size
         self.lookahead, self.max_model_len = lookahead, max_model_len
+        self.is_causal = is_causal
         self.max_num_tokens, self.max_num_seqs = max_num_tokens, max_num_seqs
         self.before_enqueue: Callable[[], None] = lambda: None
         self.before_collect: Callable[[], None] = lambda: None
@@ -153,6 +155,7 @@ class FakeDecoder:
         return output
 
     def logits(self, handle: int) -> np.ndarray:
+        assert self.is_causal
         return self._rows(handle, self.vocab_size)
 
     def hidden(self, handle: int) -> np.ndarray:
@@ -224,6 +227,7 @@ class FakeDecoder:
             assert batch.positions[begin:end].tolist() == list(
                 range(seq_len - end + begin, seq_len)
             )
+            assert self.is_causal or seq_len == end - begin
             num_blocks = -(-seq_len // self.block_size)
             table = row[:num_blocks]
             assert min(table) >= 0

@@ -163,9 +163,9 @@ KNOWN_BUGS = [
     ),
     KnownBug(
         "a step is larger than its budget",
-        *(Scheduler, "_admit"),
-        right="num_tokens = min(request.num_pending_tokens, budget)",
-        wrong="num_tokens = request.num_pending_tokens",
+        *(Scheduler, "_share"),
+        right="return min(num_pending, budget)",
+        wrong="return num_pending",
     ),
     KnownBug(
         "more requests run than may",

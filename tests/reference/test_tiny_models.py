@@ -57,7 +57,7 @@ def test_the_mixture_has_the_formats_of_q4_k_m(tmp_path: Path) -> None:
     assert formats["blk.0.ffn_norm.weight"] == "F32"
 
 
-@pytest.mark.parametrize("vocabulary", ["llama-bpe", "qwen2", "spm"])
+@pytest.mark.parametrize("vocabulary", ["llama-bpe", "qwen2", "spm", "wordpiece"])
 @pytest.mark.parametrize("size", [320, 515, 700])
 def test_a_vocabulary_has_its_size_and_no_token_twice(
     tmp_path: Path, vocabulary: str, size: int
@@ -70,7 +70,7 @@ def test_a_vocabulary_has_its_size_and_no_token_twice(
 
     assert len(tokens) == len(set(tokens)) == size
     assert len(fields["tokenizer.ggml.token_type"].contents()) == size
-    if vocabulary != "spm":
+    if vocabulary not in ("spm", "wordpiece"):
         for merge in fields["tokenizer.ggml.merges"].contents():
             left, right = merge.split(" ")
             assert {left, right, left + right} <= set(tokens)

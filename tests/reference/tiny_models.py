@@ -47,7 +47,7 @@ class TinyModel:
     epsilon: float = 1e-5  # of norms
     rope_base: float = 10000.0
     rope_scaling: str | None = None  # one of ROPE_SCALINGS; None writes no key
-    vocabulary: str | None = None  # None: "qwen2" for the qwens, else "llama-bpe"
+    vocabulary: str | None = None  # None: "qwen2" for the qwens, "wordpiece" for the berts, ...
     keys: dict[str, Any] = field(default_factory=dict)  # in place of, or beyond, the traits'
     changes: dict[str, Any] = field(default_factory=dict)  # of the architecture's traits
 
@@ -109,6 +109,8 @@ def _block_size(weight_format: str) -> int:
 
 
 def _usual_vocabulary(model: TinyModel) -> str:
+    if "bert" in model.architecture:
+        return "wordpiece"
     return "qwen2" if model.architecture.startswith("qwen") else "llama-bpe"
 
 

@@ -16,10 +16,16 @@ COMMON = "etaoinshrdlu"
 
 
 def write_vocabulary(writer: GGUFWriter, kind: str, size: int) -> None:
-    """Adds `size` tokens of `kind`: "llama-bpe" or "qwen2" (byte-level BPE) or "spm"."""
+    """Adds `size` tokens of `kind`: "llama-bpe" or "qwen2" (byte-level BPE), "spm" or "wordpiece".
+
+    All but the last come with a chat template.
+    """
     if size < SMALLEST:
         message = f"a vocabulary needs at least {SMALLEST} tokens, not {size}"
         raise ValueError(message)
+    if kind == "wordpiece":
+        _write_wordpiece(writer, size)
+        return
     if kind == "spm":
         _write_spm(writer, size)
     else:
@@ -65,6 +71,24 @@ def _write_spm(writer: GGUFWriter, size: int) -> None:
     writer.add_unk_token_id(0)
     writer.add_add_bos_token(True)
     writer.add_add_space_prefix(True)
+
+
+def _write_wordpiece(writer: GGUFWriter, size: int) -> None:
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    types = [TokenType.CONTROL] * len(tokens)
+    letters = [chr(letter) for letter in range(ord("a"), ord("z") + 1)]
+    pieces = [*letters, *(f"\u2581{letter}" for letter in [*letters, ".", ","])]
+    pieces += map("".join, product(COMMON, repeat=2))
+    tokens += pieces
+    types += [TokenType.NORMAL] * len(pieces)
+    _pad(tokens, types, size)
+    writer.add_tokenizer_model("bert")
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_unk_token_id(1)
+    writer.add_sep_token_id(3)
+    writer.add_pad_token_id(0)
+    writer.add_bos_token_id(2)
 
 
 def _pad(tokens: list[str], types: list[TokenType], size: int) -> None:

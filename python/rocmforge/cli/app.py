@@ -13,6 +13,7 @@ from rocmforge.cli import (
     check,
     devices,
     doctor,
+    embed,
     generate,
     info,
     perplexity,
@@ -27,6 +28,7 @@ from rocmforge.cli.version import show_version
 COMMANDS: dict[str, Callable[..., None]] = {
     "generate": generate.generate,
     "chat": chat.chat,
+    "embed": embed.embed,
     "serve": serve.serve,
     "info": info.info,
     "check": check.check,

@@ -36,12 +36,14 @@ def chat(
     With --json the answers are not shown; the whole conversation is printed at the end.
     """
     from rocmforge import SamplingParams
+    from rocmforge.engine.admission import check_predicts
 
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
     messages: list[dict[str, Any]] = []
     if system is not None:
         messages.append({"role": "system", "content": system})
     with opened(load) as llm:
+        check_predicts(llm.can_generate)
         if llm.tokenizer.chat_template_source is None:
             msg = f"{llm.name} has no chat template; use `rocmforge generate` with it"
             raise UnsupportedError(msg)

@@ -47,6 +47,7 @@ def info(
             "num_parameters": sum(tensor.num_elements for tensor in file.tensors.values()),
             "types": _types(file),
             "config": None if config is None else _plain(dataclasses.asdict(config)),
+            "purpose": None if config is None else purpose(config),
             "placement": [dataclasses.asdict(placed) for placed in placement],
             "problem": problem,
         }
@@ -70,6 +71,17 @@ def _plan(file: GGUFFile) -> tuple[ModelConfig | None, tuple[Placement, ...], st
         return config, plan_model(file, config, LoadOptions()).placement(), None
     except RocmForgeError as error:
         return None, (), str(error)
+
+
+def purpose(config: ModelConfig) -> str:
+    """What the model is for."""
+    most = f"texts of up to {config.context_length} tokens"
+    pooling = f"pooling {config.pooling or 'mean'}"
+    if not config.causal:
+        return f"embeddings of {most}, {pooling}; it cannot generate text"
+    if config.pooling is not None:
+        return f"embeddings, {pooling}; it predicts tokens as well, in {most}"
+    return f"generating text, in {most}"
 
 
 def shown(metadata: Metadata, key: str) -> Any:
@@ -127,6 +139,8 @@ def _print(report: dict[str, Any], placement: list[tuple[str, str, str]]) -> Non
         *(_line(key, value) for key, value in report["metadata"].items()),
         "",
     ]
+    if report["purpose"] is not None:
+        lines.append(f"for {report['purpose']}")
     if report["problem"] is not None:
         lines.append(f"cannot run here: {one_line(report['problem'])}")
     lines += [f"{part} on {device}: {reason}" for part, device, reason in merged(placement)]

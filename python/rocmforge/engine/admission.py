@@ -19,9 +19,15 @@ def make_request(
     *,
     vocab_size: int,
     max_model_len: int,
+    is_causal: bool = True,
     compile_grammar: CompileGrammar | None = None,
 ) -> Request:
-    """Raises InvalidArgumentError, naming the value and its limit."""
+    """Raises InvalidArgumentError, naming the value and its limit.
+
+    UnsupportedError for anything but embeddings of a model that is not causal.
+    """
+    if submit.output != "hidden":
+        check_predicts(is_causal)
     token_ids = _checked_token_ids(submit, vocab_size)
     num_prompt_tokens = len(token_ids)
     if submit.output != "tokens":
@@ -35,6 +41,7 @@ def make_request(
             max_num_tokens=num_prompt_tokens,
             output=submit.output,
             num_logprobs=_checked_num_logprobs(submit),
+            pooling=submit.pooling,
             namespace=submit.namespace,
         )
     params = submit.params
@@ -64,6 +71,16 @@ def make_request(
         namespace=submit.namespace,
         stop_token_ids=frozenset() if params.ignore_eos else submit.stop_token_ids,
     )
+
+
+def check_predicts(is_causal: bool) -> None:
+    """Raises UnsupportedError for a model that predicts nothing."""
+    if not is_causal:
+        msg = (
+            "this model makes embeddings and cannot generate text: its tokens see those after "
+            "them; use LLM.embed, /v1/embeddings or the command embed, or load another model"
+        )
+        raise UnsupportedError(msg)
 
 
 def _checked_num_logprobs(submit: Submit) -> int | None:

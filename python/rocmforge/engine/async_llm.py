@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from rocmforge.engine.base_llm import BaseLLM
+from rocmforge.engine.embedding import EmbeddingAssembler
 from rocmforge.engine.gathering import Gathering
 from rocmforge.engine.loop_channel import LoopBridge, LoopChannel
 from rocmforge.engine.output import RequestOutput, RowsAssembler, TextAssembler, TextDelta
 from rocmforge.engine.sampling import SamplingParams
 from rocmforge.engine.session import Messages, Prompt
+from rocmforge.model.pooling import Pooling
 
-Assembler = TypeVar("Assembler", TextAssembler, RowsAssembler)
+Assembler = TypeVar("Assembler", TextAssembler, RowsAssembler, EmbeddingAssembler)
 
 
 @final
@@ -65,13 +67,18 @@ class AsyncLLM(BaseLLM):
         await self._run([request])
         return request.output()
 
-    async def embed(self, texts: str | Sequence[str]) -> npt.NDArray[np.float32]:
+    async def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        pooling: Pooling | None = None,
+        normalize: bool = False,
+    ) -> npt.NDArray[np.float32]:
         """As `LLM.embed`."""
         session = self._session
-        texts = [texts] if isinstance(texts, str) else texts
-        requests = [await asyncio.to_thread(session.hidden, text) for text in texts]
+        requests = await asyncio.to_thread(session.embeddings, texts, pooling, normalize=normalize)
         await self._run(requests)
-        return session.embeddings([request.output() for request in requests])
+        return session.vectors(requests)
 
     async def close(self) -> None:
         """As `LLM.close`."""

@@ -20,6 +20,7 @@ from rocmforge.engine.session import (
 from rocmforge.engine.stats import EngineStats
 from rocmforge.model.load_progress import LoadProgress
 from rocmforge.model.options import Activations
+from rocmforge.model.pooling import Pooling
 from rocmforge.tokenizer import Tokenizer
 
 
@@ -87,6 +88,16 @@ class BaseLLM:
     def max_model_len(self) -> int:
         """Most tokens of a sequence, prompt and output."""
         return self._session.max_model_len
+
+    @property
+    def can_generate(self) -> bool:
+        """False for a model that makes embeddings alone."""
+        return self._session.is_causal
+
+    @property
+    def pooling(self) -> Pooling:
+        """How embed() makes one vector of a text's tokens."""
+        return self._session.pooling
 
     def placement(self) -> list[tuple[str, str, str]]:
         """(part of the model, device, reason) for every part."""

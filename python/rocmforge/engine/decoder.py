@@ -66,6 +66,10 @@ class Decoder(Protocol):
         """Why a GPU's steps are not recorded any more, if so; for any thread."""
 
     @property
+    def is_causal(self) -> bool:
+        """Else tokens see those after them: steps have whole sequences, for their hidden states."""
+
+    @property
     def lookahead(self) -> int: ...
     @property
     def vocab_size(self) -> int: ...

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from rocmforge.engine.admission import CompileGrammar, make_request
 from rocmforge.engine.batch import BatchBuilder
@@ -64,9 +65,15 @@ class Engine:
                 f"{config.max_num_seqs}"
             )
             raise InvalidArgumentError(msg)
+        whole = not decoder.is_causal
+        if whole:
+            config = replace(config, max_num_batched_tokens=decoder.max_num_tokens)
         self.config = config
         cache = CacheConfig(decoder.num_blocks, decoder.block_size)
-        self.scheduler = Scheduler(config, BlockManager(cache))
+        self.scheduler = Scheduler(config, BlockManager(cache), whole_sequences=whole)
+        # A sequence that has to go in one step is no longer than one.
+        longest_step = config.max_num_batched_tokens if whole else decoder.max_model_len
+        self._max_model_len = min(decoder.max_model_len, longest_step)
         self.inbox = Inbox(config.max_queue)
         self._decoder = decoder
         self._publish = publish
@@ -95,7 +102,8 @@ class Engine:
         request = make_request(
             submit,
             vocab_size=decoder.vocab_size,
-            max_model_len=decoder.max_model_len,
+            max_model_len=self._max_model_len,
+            is_causal=decoder.is_causal,
             compile_grammar=self._compile_grammar,
         )
         self.scheduler.check_fits(request.max_num_tokens, draws_tokens=not request.wants_rows)

@@ -11,6 +11,7 @@ from rocmforge.engine.decoder import Decoder
 from rocmforge.engine.messages import Finished, LogprobsEvent, RowsEvent
 from rocmforge.engine.request import FinishReason, Request
 from rocmforge.engine.schedule import ScheduledChunk
+from rocmforge.model.pooling import Pooling
 
 
 def finished_event(
@@ -41,8 +42,22 @@ def row_event(decoder: Decoder, chunk: ScheduledChunk, handle: int) -> RowsEvent
         logits = decoder.logits(handle)[rows][: len(targets)]
         found = logprobs_of_rows(logits, targets, request.num_logprobs or 0)
         return LogprobsEvent(request.request_id, chunk.start + 1, found)
+    if request.pooling is not None:
+        pooled = _pooled(decoder.hidden(handle)[rows], chunk, request.pooling)
+        return RowsEvent(request.request_id, chunk.start, pooled)
     wanted = decoder.logits(handle) if request.output == "logits" else decoder.hidden(handle)
     return RowsEvent(request.request_id, chunk.start, wanted[rows].copy())
+
+
+def _pooled(
+    rows: npt.NDArray[np.float32], chunk: ScheduledChunk, pooling: Pooling
+) -> npt.NDArray[np.float32]:
+    """What a chunk's hidden states [n, width] add to the sum over the text: [1 or 0, width]."""
+    if pooling == "mean":
+        sums: npt.NDArray[np.float64] = rows.sum(axis=0, dtype=np.float64)
+        return sums.astype(np.float32)[None, :]
+    at = 0 if pooling == "cls" else chunk.request.num_prompt_tokens - 1
+    return np.array(rows[at - chunk.start :][:1] if at >= chunk.start else rows[:0])
 
 
 def logprobs_of_rows(

@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
+from rocmforge.engine.embedding import EmbeddingAssembler
 from rocmforge.engine.host import Channel, EngineHost
 from rocmforge.engine.messages import Event, Finished
 from rocmforge.engine.output import RowsAssembler, TextAssembler
 from rocmforge.errors import CapacityError
 
-Assembler = TypeVar("Assembler", TextAssembler, RowsAssembler)
+Assembler = TypeVar("Assembler", TextAssembler, RowsAssembler, EmbeddingAssembler)
 
 
 class Gathering(Generic[Assembler]):

@@ -11,14 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from rocmforge.engine.base_llm import BaseLLM
+from rocmforge.engine.embedding import EmbeddingAssembler
 from rocmforge.engine.gathering import Gathering
 from rocmforge.engine.host import EngineHost
 from rocmforge.engine.messages import Event
 from rocmforge.engine.output import RequestOutput, RowsAssembler, TextAssembler, TextDelta
 from rocmforge.engine.sampling import SamplingParams
 from rocmforge.engine.session import Messages, Prompt
+from rocmforge.model.pooling import Pooling
 
-Assembler = TypeVar("Assembler", TextAssembler, RowsAssembler)
+Assembler = TypeVar("Assembler", TextAssembler, RowsAssembler, EmbeddingAssembler)
 
 
 @final
@@ -70,12 +72,22 @@ class LLM(BaseLLM):
         _run(self._session.host, [request])
         return request.output()
 
-    def embed(self, texts: str | Sequence[str]) -> npt.NDArray[np.float32]:
-        """[n, hidden]: the mean over a text's tokens of the final hidden states, not normalized."""
-        session = self._session
-        requests = [session.hidden(t) for t in ([texts] if isinstance(texts, str) else texts)]
-        _run(session.host, requests)
-        return session.embeddings([request.output() for request in requests])
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        pooling: Pooling | None = None,
+        normalize: bool = False,
+    ) -> npt.NDArray[np.float32]:
+        """[n, hidden]: a vector for each text, of length 1 with `normalize`.
+
+        It is made of the final hidden states of the text's tokens: their mean, that of the first
+        token ("cls") or of the last, as `pooling` says, or the model's file, or else the mean.
+        Raises InvalidArgumentError for a text that is longer than max_model_len.
+        """
+        requests = self._session.embeddings(texts, pooling, normalize=normalize)
+        _run(self._session.host, requests)
+        return self._session.vectors(requests)
 
     def close(self) -> None:
         """Ends what is running as cancelled and stops the engine. May be called again."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rocmforge.engine.config import EngineConfig
     from rocmforge.engine.sampling import SamplingParams
     from rocmforge.engine.stats import EngineStats
+    from rocmforge.model.pooling import Pooling
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Submit:
     stop_token_ids: frozenset[int] = frozenset()
     max_wait_s: float | None = None  # for its first step; then it ends with UnavailableError
     num_logprobs: int = 0  # likeliest tokens reported with each, for the output "logprobs"
+    pooling: Pooling | None = None  # of the output "hidden" into one row; None: a row a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,11 @@ class TokenEvent:
 
 @dataclass(slots=True)
 class RowsEvent:
-    """Logits or hidden states of prompt tokens, from position `start` onwards."""
+    """Logits or hidden states of prompt tokens, from position `start` onwards.
+
+    With pooling it is the step's part of a sum over the text: a row, or none. A request that was
+    preempted begins again at 0.
+    """
 
     request_id: int
     start: int
@@ -115,6 +121,8 @@ class Loaded:
     max_model_len: int
     vocab_size: int  # width of the logits
     hidden_size: int
+    pooling: Pooling = "mean"  # of embeddings
+    is_causal: bool = True  # else it makes embeddings alone
 
 
 @dataclass(frozen=True, slots=True)

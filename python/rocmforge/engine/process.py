@@ -181,6 +181,8 @@ def _loaded(session: Session) -> Loaded:
         session.max_model_len,
         session.vocab_size,
         session.hidden_size,
+        session.pooling,
+        session.is_causal,
     )
 
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from rocmforge.engine.sampling import SamplerState
+    from rocmforge.model.pooling import Pooling
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 # What a request asks the decoder for: sampled tokens, the logits of every prompt token,
-# the final-normed hidden state of every prompt token, or log-probabilities of the prompt's tokens.
+# the final-normed hidden state of every prompt token (or these pooled), or log-probabilities of the prompt's tokens.
 OutputKind = Literal["tokens", "logits", "hidden", "logprobs"]
 
 
@@ -63,6 +64,7 @@ class Request:
     output: OutputKind = "tokens"
     sampler: SamplerState | None = None  # set for "tokens"
     num_logprobs: int | None = None  # likeliest tokens reported with each one; None: nothing
+    pooling: Pooling | None = None  # of hidden states
     namespace: str = ""  # prefixes are shared inside a namespace only
     stop_token_ids: frozenset[int] = frozenset()
 

@@ -69,8 +69,12 @@ def _arrival(request: Request) -> int:
 class Scheduler:
     """First come, first served, but for fairness; see the module's notes."""
 
-    def __init__(self, config: SchedulerConfig, blocks: BlockManager) -> None:
+    def __init__(
+        self, config: SchedulerConfig, blocks: BlockManager, *, whole_sequences: bool = False
+    ) -> None:
+        """With `whole_sequences` all tokens of a request go in one step, which has to hold them."""
         self.config = config
+        self._whole_sequences = whole_sequences
         self.blocks = blocks
         self.waiting: deque[Request] = deque()  # by arrival
         self.running: list[Request] = []  # by arrival
@@ -129,7 +133,7 @@ class Scheduler:
         while index < len(self.running) and budget > 0:
             request = self.running[index]
             index += 1
-            num_tokens = min(request.num_pending_tokens, budget)
+            num_tokens = self._share(request, budget)
             if num_tokens == 0 or request.wants_rows is not wants_rows:
                 continue
             while not self.blocks.grow(request, request.num_scheduled_tokens + num_tokens):
@@ -179,10 +183,17 @@ class Scheduler:
                 request.num_cached_tokens = request.num_computed_tokens
                 step.started.append(request)
             self._promise(request)
-            if request.wants_rows is wants_rows:
-                num_tokens = min(request.num_pending_tokens, budget)
+            num_tokens = self._share(request, budget)
+            if num_tokens and request.wants_rows is wants_rows:
                 step.append(request, num_tokens)
                 budget -= num_tokens
+
+    def _share(self, request: Request, budget: int) -> int:
+        """Of the request's pending tokens, those that go into a step with room for `budget`."""
+        num_pending = request.num_pending_tokens
+        if self._whole_sequences and num_pending > budget:
+            return 0  # it is among the running from now on, and the oldest has a step to itself
+        return min(num_pending, budget)
 
     def complete(self, chunk: ScheduledChunk) -> None:
         """Accounts for a collected chunk. An ended request's blocks come back with its last."""

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from rocmforge.engine.admission import CompileGrammar
+from rocmforge.engine.admission import CompileGrammar, check_predicts
 from rocmforge.engine.config import EngineConfig
 from rocmforge.engine.decoder import Decoder
+from rocmforge.engine.embedding import EmbeddingAssembler
 from rocmforge.engine.host import EngineHost
 from rocmforge.engine.messages import Submit
 from rocmforge.engine.output import RowsAssembler, TextAssembler
@@ -22,6 +23,7 @@ from rocmforge.errors import InvalidArgumentError
 from rocmforge.model.execution_plan import Placement
 from rocmforge.model.load_progress import LoadProgress
 from rocmforge.model.loader import load_model
+from rocmforge.model.pooling import Pooling, checked_pooling
 from rocmforge.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Session:
         placement: Sequence[Placement],
         num_fallbacks: int,
         load_s: float,
+        pooling: Pooling = "mean",
     ) -> None:
         self.tokenizer = tokenizer
         self.name = name
@@ -56,6 +59,8 @@ class Session:
         self.max_model_len = decoder.max_model_len
         self.vocab_size = decoder.vocab_size
         self.hidden_size = decoder.hidden_size
+        self.is_causal = decoder.is_causal
+        self.pooling = pooling
         self.host = EngineHost(
             decoder,
             config.scheduler_config(),
@@ -80,6 +85,7 @@ class Session:
             placement=loaded.placement,
             num_fallbacks=loaded.plan.num_fallbacks,
             load_s=time.perf_counter() - start,
+            pooling=loaded.config.pooling or "mean",
         )
 
     def generation(self, prompt: Prompt, params: SamplingParams) -> TextAssembler:
@@ -101,9 +107,24 @@ class Session:
         submit = Submit(self.host.new_id(), token_ids, None, output="logits")
         return RowsAssembler(submit, self.vocab_size)
 
-    def hidden(self, text: str) -> RowsAssembler:
-        submit = Submit(self.host.new_id(), self.encode(text), None, output="hidden")
-        return RowsAssembler(submit, self.hidden_size)
+    def embeddings(
+        self, texts: str | Sequence[str], pooling: Pooling | None, *, normalize: bool
+    ) -> list[EmbeddingAssembler]:
+        """Of one text or several; `pooling` None is the model's."""
+        pooling = checked_pooling(pooling or self.pooling)
+        new_id = self.host.new_id
+        submits = [
+            Submit(new_id(), self.encode(text), None, output="hidden", pooling=pooling)
+            for text in ([texts] if isinstance(texts, str) else texts)
+        ]
+        return [EmbeddingAssembler(s, self.hidden_size, normalize=normalize) for s in submits]
+
+    def vectors(self, requests: Sequence[EmbeddingAssembler]) -> npt.NDArray[np.float32]:
+        """[n, hidden_size] of finished requests; raises what one of them failed with."""
+        vectors = np.empty((len(requests), self.hidden_size), np.float32)
+        for vector, request in zip(vectors, requests, strict=True):
+            vector[:] = request.output()
+        return vectors
 
     def encode(self, prompt: Prompt) -> list[int]:
         """An empty text becomes the model's begin mark, if it has one."""
@@ -119,14 +140,8 @@ class Session:
 
     def encode_chat(self, messages: Messages, tools: Any) -> list[int]:
         """Control tokens come from the template alone, begin mark included."""
+        check_predicts(self.is_causal)  # whose file has no template either
         return self.tokenizer.encode_chat(messages, tools=tools)
-
-    def embeddings(self, hidden: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-        """[n, hidden_size]: the mean over the tokens of each of n texts, summed in float64."""
-        means = np.empty((len(hidden), self.hidden_size), np.float32)
-        for mean, rows in zip(means, hidden, strict=True):
-            mean[:] = rows.mean(axis=0, dtype=np.float64)
-        return means
 
 
 def _grammars_of(tokenizer: Tokenizer, vocab_size: int) -> CompileGrammar:

@@ -145,6 +145,7 @@ def _submit_fields(submit: Submit) -> tuple[Any, ...]:
         list(submit.stop_token_ids),
         submit.max_wait_s,
         submit.num_logprobs,
+        submit.pooling,
     )
 
 

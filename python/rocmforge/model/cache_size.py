@@ -88,7 +88,7 @@ def fit_cache(
             raise OutOfMemoryError(msg)
         wanted_len = affordable * block_size
         needed = affordable
-    num_blocks = min(affordable, needed * options.max_num_seqs)
+    num_blocks = min(affordable, _most_blocks(config, options, needed))
     if options.num_blocks is not None:
         if not needed <= options.num_blocks <= affordable:
             msg = (
@@ -98,6 +98,15 @@ def fit_cache(
             raise InvalidArgumentError(msg)
         num_blocks = options.num_blocks
     return CacheSize(num_blocks, wanted_len, num_blocks * config.num_layers * layer_bytes)
+
+
+def _most_blocks(config: ModelConfig, options: LoadOptions, needed: int) -> int:
+    """More than these are of no use; `needed` are for one sequence of full length."""
+    if config.causal:
+        return needed * options.max_num_seqs
+    # Sequences live for a step, in which each may leave a block in part unused.
+    step = -(-options.max_num_tokens // options.block_size)
+    return max(needed, step) + options.max_num_seqs
 
 
 def _row_bytes(size: int, options: LoadOptions) -> int:

@@ -61,6 +61,7 @@ class ExecutionPlan:
     choice: DeviceChoice
     parts: tuple[LayerPlan, ...]
     cache: CacheSize
+    draws_tokens: bool  # else nothing is made of the output but embeddings
 
     @property
     def layers(self) -> tuple[LayerPlan, ...]:
@@ -86,10 +87,10 @@ class ExecutionPlan:
         return blocks * sum(plan.kv_block_bytes for plan in self.parts if plan.device == device)
 
     def placement(self) -> tuple[Placement, ...]:
-        """Every part, and the drawing of tokens."""
+        """Every part, and the drawing of tokens, if any are drawn."""
         on_host = self.choice.reason if self.choice.gpu is None else "draws are made on the host"
         placed = (Placement(plan.part.name, plan.device, plan.reason) for plan in self.parts)
-        return (*placed, Placement("sampling", "cpu", on_host))
+        return (*placed, Placement("sampling", "cpu", on_host)) if self.draws_tokens else (*placed,)
 
 
 def plan_model(file: GGUFFile, config: ModelConfig, options: LoadOptions) -> ExecutionPlan:
@@ -124,7 +125,7 @@ def plan_on(
             LayerPlan(part, "cpu", choice.reason, choice.is_fallback, kv_bytes * part.is_layer)
             for part in parts
         )
-        return ExecutionPlan(choice, tuple(plans), fit_cache(config, options))
+        return ExecutionPlan(choice, tuple(plans), fit_cache(config, options), config.causal)
     if all(part.problem for part in parts if part.is_layer):
         msg = f"{choice.name}: {next(part.problem for part in parts if part.is_layer)}"
         raise UnsupportedError(msg)
@@ -145,7 +146,8 @@ def plan_on(
         if choice.gpu.shares_host_memory:
             free = max(0, free - gpu_memory_limit(choice.gpu, options))
         pools.append(host_pool(config.num_layers - fitting, options, free))
-    plan = ExecutionPlan(choice, tuple(plans), fit_cache(config, options, pools=pools))
+    cache = fit_cache(config, options, pools=pools)
+    plan = ExecutionPlan(choice, tuple(plans), cache, config.causal)
     if options.require_gpu and plan.num_fallbacks:
         _refuse(plan)
     return plan

@@ -138,21 +138,22 @@ def _decoder(
 ) -> _native.Decoder:
     """Raises UnsupportedError or OutOfMemoryError if a device cannot hold or run its part."""
     specs = [spec for spec in expected_tensors(config) if spec.name in file.tensors]
-    gpu = plan.choice.gpu
+    gpu, cache = plan.choice.gpu, plan.cache
     progress = progress or LoadProgress()
     progress.begin(sum(plan.weight_bytes(device) for device in {p.device for p in plan.parts}))
     decoder = _native.Decoder(
-        decoder_spec(file, config, plan.cache.max_model_len),
+        decoder_spec(file, config, cache.max_model_len),
         {name: weight for spec in specs for name, weight in native_weights(file, spec)},
         num_threads=threads,
         float_activations=options.activations == "float",
         deterministic=options.deterministic,
         kv_dtype=options.kv_dtype,
-        num_blocks=plan.cache.num_blocks,
+        num_blocks=cache.num_blocks,
         block_size=options.block_size,
-        max_num_tokens=options.max_num_tokens,
+        # Where tokens see those after them, a step has all of a sequence.
+        max_num_tokens=max(options.max_num_tokens, 0 if config.causal else cache.max_model_len),
         max_num_seqs=options.max_num_seqs,
-        max_model_len=plan.cache.max_model_len,
+        max_model_len=cache.max_model_len,
         gpu=None if gpu is None else gpu.native(gpu_memory_limit(gpu, options)),
         on_gpu=None if gpu is None else plan.on_gpu,
         progress=progress.native,

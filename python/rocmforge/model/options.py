@@ -22,6 +22,6 @@ class LoadOptions:
     block_size: int = 16  # tokens of a KV block
     num_blocks: int | None = None  # of the KV cache, instead of what memory_fraction gives
     max_num_seqs: int = 64
-    max_num_tokens: int = 512  # of one step
+    max_num_tokens: int = 512  # of one step; more where whole sequences have to fit
     deterministic: bool = False
     activations: Activations = "auto"

@@ -41,7 +41,7 @@ class EmbeddingRequest(StrictModel):
     ),
 )
 async def embeddings(request: Request) -> Response:
-    """Vectors of length 1: the mean over a text's tokens of the final hidden states."""
+    """Vectors of length 1, made of hidden states as the model's file says, else of their mean."""
     state: ServerState = request.app.state.server
     body = await read_body(request, EmbeddingRequest)
     work = _embedded(state, body, request.state.namespace)
@@ -58,7 +58,7 @@ async def _embedded(state: ServerState, body: EmbeddingRequest, namespace: str) 
     limit = state.settings.queue_timeout_s
     vectors = await all_of(
         # The others wait for the first, and not for longer than the request may take.
-        embed(state.engine, ids, size, namespace, None if i else limit)
+        embed(state.engine, ids, size, state.model.pooling, namespace, None if i else limit)
         for i, ids in enumerate(prompts)
     )
     data = []

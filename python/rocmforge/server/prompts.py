@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rocmforge.engine.admission import check_predicts
 from rocmforge.errors import InvalidArgumentError
 from rocmforge.server.errors import RequestError
 from rocmforge.server.json_body import parse_json
@@ -31,6 +32,7 @@ async def encode_prompts(state: ServerState, prompts: Sequence[str | list[int]])
 
 async def encode_chat(state: ServerState, body: ChatRequest, tools: Any) -> list[int]:
     """The conversation, written with the template of the model's file; see encode_prompts()."""
+    check_predicts(state.model.is_causal)  # whose file has no template either
     with state.encoding():
         num_bytes = sum(_num_bytes(text) for message in body.messages for text in _texts(message))
         if tools is not None:
