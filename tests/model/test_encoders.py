@@ -16,6 +16,7 @@ from rocmforge.errors import InvalidArgumentError, ModelFileError, UnsupportedEr
 from rocmforge.gguf import GGUFFile
 from rocmforge.model import ModelConfig
 from rocmforge.model.loader import load_model
+from rocmforge.model.model_parts import model_parts
 from rocmforge.model.native_spec import distance_slopes
 from rocmforge.model.options import LoadOptions
 
@@ -101,6 +102,25 @@ def test_there_are_no_logits_and_no_output_matrix(tmp_path: Path) -> None:
     matrices = [t for t in loaded.file.tensors.values() if t.type.name == "Q8_0"]
     read = sum(t.nbytes for t in matrices if t.name != "token_embd.weight")
     assert loaded.decoder.weight_bytes == read
+
+
+def test_a_step_has_room_for_the_longest_text_and_the_cache_for_a_step(tmp_path: Path) -> None:
+    path = model(tmp_path, "bert", context_length=700)
+    loaded = load_model(path, LoadOptions(max_num_seqs=8))
+    assert loaded.decoder.max_num_tokens == loaded.decoder.max_model_len == 700
+    assert loaded.decoder.num_blocks == 44 + 8
+    short = load_model(path, LoadOptions(max_num_seqs=8, max_model_len=64))
+    assert (short.decoder.max_num_tokens, short.decoder.num_blocks) == (512, 32 + 8)
+
+
+def test_the_parts_of_an_encoder_have_each_tensor_once(tmp_path: Path) -> None:
+    with GGUFFile.open(model(tmp_path, "bert")) as file:
+        parts = model_parts(file, ModelConfig.from_gguf(file))
+        names = [name for part in parts for name in part.tensor_bytes]
+        assert sorted(names) == sorted(file.tensors)
+    at_input = {"token_embd.weight", "token_types.weight", "position_embd.weight"}
+    norm = {"token_embd_norm.weight", "token_embd_norm.bias"}
+    assert set(parts[0].tensor_bytes) == at_input | norm
 
 
 def test_slopes_are_those_of_the_paper() -> None:
