@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import final
@@ -16,6 +18,7 @@ from rocmforge.gguf.header import MAX_TENSORS, read_header
 from rocmforge.gguf.mapped_file import MappedFile
 from rocmforge.gguf.metadata import Metadata
 from rocmforge.gguf.splits import check_part, part_paths
+from rocmforge.gguf.tensor_names import canonical_names
 from rocmforge.gguf.tensors import TensorInfo, locate_tensors
 
 DEFAULT_ALIGNMENT = 32
@@ -27,7 +30,7 @@ class GGUFFile:
     """Everything is checked in `open`; an instance describes a file that can be trusted in form.
 
     `metadata`, `version` and `alignment` are the first part's. `tensors` spans all parts, in the
-    order of the headers. `size_bytes` is the sum over the `num_files` parts.
+    order of the headers, by llama.cpp's names. `size_bytes` is the sum over the `num_files` parts.
     """
 
     def __init__(self, parts: list[MappedFile]) -> None:
@@ -53,9 +56,24 @@ class GGUFFile:
             if claimed != len(tensors):
                 message = f"the parts hold {len(tensors)} tensors, not {claimed}"
                 self.metadata.fail("split.tensors.count", message)
+        tensors = self._renamed(tensors)
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType({t.name: t for t in tensors})
         self.size_bytes = sum(part.size for part in parts)
         self.num_files = len(parts)
+
+    def _renamed(self, tensors: list[TensorInfo]) -> list[TensorInfo]:
+        """By llama.cpp's names, where the file has those of Hugging Face."""
+        names = canonical_names(self.metadata, self._part_of)
+        if not names:
+            return tensors
+        known = [replace(t, name=names.get(t.name, t.name)) for t in tensors]
+        part_of = {new.name: self._part_of[t.name] for t, new in zip(tensors, known, strict=True)}
+        if len(part_of) < len(known):
+            ((name, _),) = Counter(t.name for t in known).most_common(1)
+            msg = f"{self.path}: two tensors have names that mean {name}"
+            raise ModelFileError(msg, key=name)
+        self._part_of = part_of
+        return known
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> GGUFFile:
