@@ -305,7 +305,8 @@ void bind_model(py::module_& m) {
       .value("WHOLE", QkNorm::kWhole);
   py::enum_<ExpertGate>(m, "ExpertGate")
       .value("SOFTMAX", ExpertGate::kSoftmax)
-      .value("SIGMOID", ExpertGate::kSigmoid);
+      .value("SIGMOID", ExpertGate::kSigmoid)
+      .value("SPARSE_MIXER", ExpertGate::kSparseMixer);
   py::enum_<RopeUse>(m, "RopeUse")
       .value("NONE", RopeUse::kNone)
       .value("MAIN", RopeUse::kMain)

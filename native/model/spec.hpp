@@ -30,7 +30,13 @@ enum class QkNorm : std::int32_t {
 enum class RopeUse : std::int32_t { kNone, kMain, kLocal };
 
 // How the scores of a router become shares of experts.
-enum class ExpertGate : std::int32_t { kSoftmax, kSigmoid };
+enum class ExpertGate : std::int32_t {
+  kSoftmax,
+  kSigmoid,
+  // GRIN's (arXiv:2409.12136): the softmax of the best among those that come close to it, then that
+  // of the second among the others that come close to that; shares sum to nothing in particular.
+  kSparseMixer,
+};
 
 // Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434): keys and values of all heads are
 // products of one vector a token, which is all that the cache holds. Instead of computing keys from

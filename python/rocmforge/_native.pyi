@@ -178,6 +178,7 @@ class QkNorm:
 class ExpertGate:
     SOFTMAX: ClassVar[ExpertGate]
     SIGMOID: ClassVar[ExpertGate]
+    SPARSE_MIXER: ClassVar[ExpertGate]
 
 class RopeUse:
     NONE: ClassVar[RopeUse]

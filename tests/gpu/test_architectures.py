@@ -50,6 +50,7 @@ REFUSED = {
     "cohere2": "layer norms",
     "falcon": "layer norms",
     "gpt2": "layer norms",
+    "phimoe": "layer norms",
 }
 
 

@@ -96,6 +96,14 @@ def test_logits_of_every_case_that_llama_cpp_was_asked(tmp_path: Path, case: str
     assert_matches(path, step_sizes=[70, 1, 25])
 
 
+def test_experts_of_phimoe_are_weighed_as_published(tmp_path: Path) -> None:
+    """Of these tokens, some have a second expert that comes close to the first."""
+    for seed, used in ((0, 2), (1, 2), (2, 1), (3, 3)):
+        path = tmp_path / f"{seed}.gguf"
+        write_tiny_model(path, "phimoe", "Q8_0", seed=seed, num_experts_used=used)
+        assert_matches(path, step_sizes=[70, 1, 25])
+
+
 @pytest.mark.parametrize("architecture", ["gpt-oss", "gemma2", "cohere2", "gpt2", "deepseek2"])
 def test_default_activations_stay_close_in_every_kind_of_network(
     tmp_path: Path, architecture: str

@@ -41,10 +41,9 @@ class ReferenceDecoder:
             if name.startswith(prefix)
         }
         self.facts = FACTS[architecture]
-        norm = "layer_norm_epsilon" if self.facts.layer_norm else "layer_norm_rms_epsilon"
-        self.weights = Weights(
-            reader, layer_norm=self.facts.layer_norm, epsilon=float(keys[f"attention.{norm}"])
-        )
+        rms_epsilon = keys.get("attention.layer_norm_rms_epsilon")
+        epsilon = float(keys.get("attention.layer_norm_epsilon", rms_epsilon))
+        self.weights = Weights(reader, layer_norm=self.facts.layer_norm, epsilon=epsilon)
         self.tensors = self.weights.tensors
         self.feed_forward = FeedForward(self.weights, self.facts, keys)
 

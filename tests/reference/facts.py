@@ -30,6 +30,7 @@ class Facts:
     expert_keys: bool = False  # say how experts are chosen and weighed
     sums_by_default: bool = False  # weights of the chosen experts sum to one, without the key
     sigmoid_gate: bool = False  # unless a key says otherwise
+    sparse_mixer: bool = False  # experts are weighed as GRIN's (arXiv:2409.12136)
     shares_of_all: bool = False  # experts are weighed by the softmax over all of them
     attention_cap: float = 0.0
     logit_cap: float = 0.0
@@ -64,6 +65,8 @@ FACTS: dict[str, Facts] = {
         wide_scale_layers=62,
     ),
     "phi3": Facts(),
+    # As Microsoft published it; llama.cpp's graph has RMS norms and shares that sum to one.
+    "phimoe": Facts(layer_norm=True, sparse_mixer=True),
     "gpt-oss": Facts(activation="oai", ffn_norm="post_attention_norm", window_period=2),
     "granite": Facts(interleaved=True, inverse_logit_scale=True),
     "granitemoe": Facts(interleaved=True, inverse_logit_scale=True),

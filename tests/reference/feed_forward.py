@@ -24,6 +24,23 @@ def gelu(x: np.ndarray) -> np.ndarray:
     return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
 
 
+def sparse_mixer(scores: np.ndarray, count: int) -> np.ndarray:
+    """(experts,) weights, 0 but for the best `count`, as the model's authors compute them.
+
+    One after the other: what is far below the maximum is masked, relative to the larger of the two
+    by twice the jitter of 0.01; the softmax of the rest weighs the maximum; it is masked for good.
+    """
+    weights = np.zeros_like(scores)
+    left = scores.astype(np.float64)
+    for _ in range(count):
+        best = int(left.argmax())
+        factor = np.maximum(np.abs(scores), left[best])
+        gates = np.where((left[best] - left) / factor > 2 * 0.01, -np.inf, left)
+        weights[best] = softmax(gates)[best]
+        left[best] = -np.inf
+    return weights
+
+
 class FeedForward:
     def __init__(self, weights: Weights, facts: Facts, keys: Mapping[str, Any]) -> None:
         self._weights = weights
@@ -77,6 +94,8 @@ class FeedForward:
         for row, chances in enumerate(shares):
             chosen = np.argsort(-merits[row], kind="stable")[: self._num_used]
             whole = (1.0 if self._of_all else chances[chosen].sum()) / self._scale
+            if self._facts.sparse_mixer:
+                whole, chances = 1.0, sparse_mixer(scores[row], self._num_used)
             for expert in chosen:
                 gate = self._one(x[row], f"{name}_gate_exps", expert)
                 up = self._one(x[row], f"{name}_up_exps", expert)

@@ -33,7 +33,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 CASES |= {
     name: (name, {})
     for name, traits in TRAITS.items()
-    if name not in CASES and name != "llama" and not traits.encoder
+    if name not in (*CASES, "llama") and not (traits.encoder or traits.unlike_peer)
 }
 CASES |= {
     "gemma2-pattern": ("gemma2", {"keys": {"attention.sliding_window_pattern": [False, True]}}),

@@ -11,6 +11,7 @@ import pytest
 from gguf import GGUFReader
 
 from reference.decoder import ReferenceDecoder, negative_log_likelihoods
+from reference.feed_forward import sparse_mixer
 from reference.naive import naive_logits
 from reference.peer_cases import CASES, ROUNDED, prompt
 from reference.tiny_models import write_tiny_model
@@ -112,6 +113,13 @@ def test_trained_models_give_the_recorded_figures(testdata: Path, name: str) -> 
         np.testing.assert_array_equal(best, case["numpy_top5_ids"])
         values = np.take_along_axis(steps, best, axis=-1)
         np.testing.assert_allclose(values, case["numpy_top5_logits"], rtol=0, atol=6e-6)
+
+
+def test_shares_of_a_sparse_mixer() -> None:
+    """By hand: 0.99 is within 2 % of 1, 0.5 is not; so is -1.01 of -1."""
+    near = 1 / (1 + np.exp(-0.01))
+    assert sparse_mixer(np.array([0.5, 1.0, 0.99]), 2) == pytest.approx([0, near, 1])
+    assert sparse_mixer(np.array([-1.01, -1.0, -9.0]), 1) == pytest.approx([0, near, 0])
 
 
 def test_stories260k_tells_the_upstream_story(testdata: Path) -> None:

@@ -21,7 +21,7 @@ def write_metadata(writer: GGUFWriter, model: TinyModel) -> None:
     writer.add_feed_forward_length(model.inner)
     writer.add_head_count(model.num_heads)
     writer.add_head_count_kv(1 if traits.latent else model.num_kv_heads)
-    if traits.layer_norm:
+    if traits.layer_norm and not traits.rms_epsilon:
         writer.add_layer_norm_eps(model.epsilon)
     else:
         writer.add_layer_norm_rms_eps(model.epsilon)

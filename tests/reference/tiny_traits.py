@@ -12,6 +12,8 @@ class Traits:
     pre_norms: tuple[str, ...] = ("attn_norm", "ffn_norm")
     post_norms: tuple[str, ...] = ()
     norm_bias: bool = False
+    rms_epsilon: bool = False  # in the key of RMS norms
+    unlike_peer: bool = False  # llama.cpp computes something else
     attention_bias: bool = False
     attn_output_bias: bool = False
     ffn_bias: bool = False
@@ -103,6 +105,17 @@ TRAITS: dict[str, Traits] = {
             "rope.scaling.attn_factor": 1.2,
             _WINDOW: 20,  # which nobody uses
         },
+    ),
+    "phimoe": Traits(
+        **_LAYER_NORM,
+        rms_epsilon=True,
+        unlike_peer=True,
+        attention_bias=True,
+        attn_output_bias=True,
+        output_bias=True,
+        long_factors=True,
+        num_experts=4,
+        keys={"rope.scaling.original_context_length": 128, "rope.scaling.attn_factor": 1.2},
     ),
     "gpt-oss": Traits(
         pre_norms=("attn_norm", "post_attention_norm"),

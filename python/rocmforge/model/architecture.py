@@ -46,6 +46,7 @@ class ExpertGate(enum.Enum):
 
     SOFTMAX = "softmax"
     SIGMOID = "sigmoid"
+    SPARSE_MIXER = "sparse-mixer"  # GRIN's, arXiv:2409.12136
 
 
 class Parallel(enum.Enum):
@@ -97,6 +98,7 @@ class Architecture:
     input_norm: bool = False  # on embeddings, token_embd_norm.weight
     norm: Norm = Norm.RMS
     norm_bias: Presence = Presence.NEVER
+    rms_epsilon: bool = False  # a layer norm's epsilon stands where that of RMS norms does
     pre_norms: bool = True  # before attention and the feed-forward network
     first_attn_norm: Presence = Presence.ALWAYS  # of layer 0
     post_norms: bool = False  # on what they add

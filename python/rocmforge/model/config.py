@@ -190,7 +190,7 @@ class _Reader:
         return self._keys.uint("nextn_predict_layers", 0, minimum=0, maximum=MAX_LAYERS - 1)
 
     def _norm_eps(self) -> float:
-        layer = self._architecture.norm is Norm.LAYER
+        layer = self._architecture.norm is Norm.LAYER and not self._architecture.rms_epsilon
         return self._keys.float(
             "attention.layer_norm_epsilon" if layer else "attention.layer_norm_rms_epsilon",
             maximum=1.0,

@@ -12,6 +12,7 @@ from rocmforge.model.architecture import (
     Architecture,
     ExpertGate,
     LogitScale,
+    Norm,
     Presence,
     QkNorm,
     Windows,
@@ -36,6 +37,21 @@ EXPERTS = (
     ),
     _QWEN3MOE,
     replace(_QWEN3MOE, name="qwen3vlmoe"),  # as qwen3vl
+    # Phi 3.5 MoE, as published (arXiv:2409.12136): llama.cpp's graph has RMS norms in place of layer
+    # norms and lets the shares of the chosen experts sum to one.
+    Architecture(
+        "phimoe",
+        rope_interleaved=False,
+        norm=Norm.LAYER,
+        norm_bias=_ALWAYS,
+        rms_epsilon=True,
+        qkv_bias=_ALWAYS,
+        attn_output_bias=_ALWAYS,
+        output_bias=True,
+        long_rope=True,
+        experts=True,
+        expert_gate=ExpertGate.SPARSE_MIXER,
+    ),
     Architecture(
         "gpt-oss",
         rope_interleaved=False,

@@ -48,7 +48,10 @@ def read_routing(
         if keys.float("expert_weights_scale", 1.0) != 1:
             msg = f"{keys.key('expert_weights_scale')} other than 1 is not supported"
             raise UnsupportedError(msg)
-        return RoutingConfig(weights_sum_to_one=architecture.expert_weights_sum_to_one)
+        return RoutingConfig(
+            gate=architecture.expert_gate,
+            weights_sum_to_one=architecture.expert_weights_sum_to_one,
+        )
     code = keys.uint("expert_gating_func", 0, minimum=0, maximum=1 << 16)
     if code not in (0, *_GATES):
         msg = f"{keys.key('expert_gating_func')} {code} is not supported; 1 and 2 are"
