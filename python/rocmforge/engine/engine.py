@@ -55,25 +55,18 @@ class Engine:
         compile_grammar: CompileGrammar | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if (
-            config.max_num_batched_tokens > decoder.max_num_tokens
-            or config.max_num_seqs > decoder.max_num_seqs
-        ):
+        most = (decoder.max_num_tokens, decoder.max_num_seqs)
+        if config.max_num_batched_tokens > most[0] or config.max_num_seqs > most[1]:
             msg = (
-                f"the decoder was built for steps of {decoder.max_num_tokens} tokens of "
-                f"{decoder.max_num_seqs} sequences, not {config.max_num_batched_tokens} of "
-                f"{config.max_num_seqs}"
+                f"the decoder was built for steps of {most[0]} tokens of {most[1]} sequences, "
+                f"not {config.max_num_batched_tokens} of {config.max_num_seqs}"
             )
             raise InvalidArgumentError(msg)
-        whole = not decoder.is_causal
-        if whole:
+        if not decoder.is_causal:  # a sequence has to go in one step
             config = replace(config, max_num_batched_tokens=decoder.max_num_tokens)
         self.config = config
-        cache = CacheConfig(decoder.num_blocks, decoder.block_size)
-        self.scheduler = Scheduler(config, BlockManager(cache), whole_sequences=whole)
-        # A sequence that has to go in one step is no longer than one.
-        longest_step = config.max_num_batched_tokens if whole else decoder.max_model_len
-        self._max_model_len = min(decoder.max_model_len, longest_step)
+        blocks = BlockManager(CacheConfig(decoder.num_blocks, decoder.block_size))
+        self.scheduler = Scheduler(config, blocks, whole_sequences=not decoder.is_causal)
         self.inbox = Inbox(config.max_queue)
         self._decoder = decoder
         self._publish = publish
@@ -99,10 +92,11 @@ class Engine:
         and UnavailableError if the engine has failed or is closed.
         """
         decoder = self._decoder
+        most = decoder.max_model_len
         request = make_request(
             submit,
             vocab_size=decoder.vocab_size,
-            max_model_len=self._max_model_len,
+            max_model_len=most if decoder.is_causal else min(most, decoder.max_num_tokens),
             is_causal=decoder.is_causal,
             compile_grammar=self._compile_grammar,
         )
