@@ -7,6 +7,7 @@ namespace rocmforge::bindings {
 void bind_build(pybind11::module_& m);
 void bind_errors();
 void bind_quant(pybind11::module_& m);
+void bind_quantizer(pybind11::module_& m);
 void bind_cpu(pybind11::module_& m);
 void bind_gemm(pybind11::module_& cpu);
 void bind_sample(pybind11::module_& m);

@@ -7,6 +7,7 @@ PYBIND11_MODULE(_native, m) {
   bind_build(m);
   bind_errors();
   bind_quant(m);
+  bind_quantizer(m);
   py::module_ cpu = m.def_submodule("cpu", "Single kernels, for tests and benchmarks.");
   bind_cpu(cpu);
   bind_gemm(cpu);

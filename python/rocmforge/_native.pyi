@@ -12,6 +12,22 @@ FORMATS: dict[str, tuple[int, int, int]]
 KV_DTYPES: dict[str, tuple[int, int]]
 """Element types of a KV cache: name to (values per block, bytes per block)."""
 
+class Quantizer:
+    """Converts rows between weight formats on `num_threads` threads."""
+
+    def __init__(self, num_threads: int) -> None: ...
+    def convert(
+        self,
+        source_format: str,
+        rows: npt.NDArray[np.uint8],
+        target_format: str,
+        importance: npt.NDArray[np.float32] | None = None,
+    ) -> npt.NDArray[np.uint8]:
+        """Raw rows (rows, row bytes) as rows of the other format; importance has k values >= 0.
+
+        Raises ModelFileError where a weight is no number or too large for the format.
+        """
+
 class BUILD:
     """What was built: the figures of `rocmforge --version`."""
 

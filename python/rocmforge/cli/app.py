@@ -17,6 +17,7 @@ from rocmforge.cli import (
     generate,
     info,
     perplexity,
+    quantize,
     serve,
     tokenize,
 )
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "tokenize": tokenize.tokenize,
     "bench": bench.bench,
     "perplexity": perplexity.perplexity,
+    "quantize": quantize.quantize,
     "devices": devices.devices,
     "doctor": doctor.doctor,
 }

@@ -8,6 +8,7 @@ is missing, of another type or out of range is a ModelFileError that names key a
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar, overload
@@ -25,6 +26,7 @@ from rocmforge.gguf.values import (
     Scalar,
     ValueType,
     nested_arrays,
+    raw_scalar,
     string_ranges,
 )
 
@@ -191,6 +193,14 @@ class Metadata(Mapping[str, Any]):
             index = int(bad[0])
             self._fail(key, pair, f"element {index} is {values[index]}, not a finite number")
         return values
+
+    def raw(self, key: str) -> bytes:
+        """Type and value as they stand in a file, byte for byte."""
+        pair = self._pairs[key]
+        if isinstance(pair, Array):
+            head = struct.pack("<IIQ", ValueType.ARRAY, pair.type, pair.count)
+            return head + bytes(self._data[pair.start : pair.end])
+        return raw_scalar(pair.type, pair.value)
 
     def fail(self, key: str, message: str) -> NoReturn:
         """Raises the ModelFileError for a value that is wrong in the light of others."""

@@ -93,6 +93,14 @@ class Array:
         return f"{self.type.name.lower()}[{self.count}]"
 
 
+def raw_scalar(value_type: ValueType, value: Any) -> bytes:
+    """Type and value as they stand in a file; a string is given as bytes."""
+    head = struct.pack("<I", value_type)
+    if value_type is ValueType.STRING:
+        return head + struct.pack("<Q", len(value)) + bytes(value)
+    return head + SCALARS[value_type].pack(value)
+
+
 def string_ranges(data: bytearray, array: Array) -> Iterator[tuple[int, int]]:
     """Where each string of an array, whose lengths have been checked, starts and ends."""
     position = array.start
