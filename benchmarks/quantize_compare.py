@@ -1,10 +1,12 @@
 """Quantizes models with this build and with llama.cpp and compares what comes out.
 
     python -m pip install llama-cpp-python gguf
-    python benchmarks/quantize_compare.py MODEL.gguf... --text TEXT --out RESULT.json
+    python benchmarks/quantize_compare.py MODEL.gguf... --text TEXT --drawn MODEL.gguf... --out RESULT.json
 
-Both files are loaded by llama.cpp, which scores the text as perplexity_record.py says; the formats
-of all tensors are compared too. Ours may be above theirs by --bound at most, or the exit code is 1.
+Both files are loaded by llama.cpp, which scores the text as perplexity_record.py says, or for the
+models of --drawn, which the text is foreign to, what the model itself says at temperature 1. The
+formats of all tensors are compared too. Ours may be above theirs by --bound at most, or the exit
+code is 1.
 """
 
 from __future__ import annotations
@@ -49,8 +51,9 @@ TYPES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", type=Path, nargs="+")
-    parser.add_argument("--text", type=Path, required=True)
+    parser.add_argument("models", type=Path, nargs="*", default=[])
+    parser.add_argument("--text", type=Path)
+    parser.add_argument("--drawn", type=Path, nargs="*", default=[])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--types", default=",".join(TYPES))
     parser.add_argument("--ctx", type=int, default=256)
@@ -59,22 +62,23 @@ def main() -> None:
     parser.add_argument("--bound", type=float, default=0.01)
     parser.add_argument("--python", default=sys.executable, help="that has rocmforge")
     arguments = parser.parse_args()
-    text = arguments.text.read_bytes()
     report: dict[str, Any] = {
-        "text": arguments.text.name,
+        "text": arguments.text and arguments.text.name,
         "n_ctx": arguments.ctx,
-        "chunks": arguments.chunks,
         "bound": arguments.bound,
         "machine": machine(),
         "versions": versions(),
         "models": {},
     }
     worst = 0.0
-    for model in arguments.models:
+    for model in [*arguments.models, *arguments.drawn]:
+        is_drawn = model in arguments.drawn
+        chunks = drawn(model, arguments) if is_drawn else read(model, arguments)
         rows = report["models"][model.stem] = {}
-        rows["source"] = {"perplexity": perplexity(model, text, arguments)}
+        source = perplexity(model, chunks, arguments)
+        rows["source"] = {"perplexity": source, "chunks": len(chunks), "drawn": is_drawn}
         for name in arguments.types.split(","):
-            rows[name] = row = compare(model, name, text, arguments)
+            rows[name] = row = compare(model, name, chunks, arguments)
             worst = max(worst, row["over_llama_cpp"])
             print(model.stem, name, row, flush=True)
     report["worst_over_llama_cpp"] = worst
@@ -83,14 +87,16 @@ def main() -> None:
     sys.exit(worst > arguments.bound)
 
 
-def compare(model: Path, name: str, text: bytes, arguments: argparse.Namespace) -> dict[str, Any]:
+def compare(
+    model: Path, name: str, chunks: list[list[int]], arguments: argparse.Namespace
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Path(folder) / "ours.gguf", Path(folder) / "theirs.gguf"
         command = [arguments.python, "-m", "rocmforge", "quantize", str(model), str(ours), name]
         command += ["--json", "--threads", str(arguments.threads)]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
         seconds = quantize_theirs(model, theirs, TYPES[name], arguments.threads)
-        own, peer = (perplexity(path, text, arguments) for path in (ours, theirs))
+        own, peer = (perplexity(path, chunks, arguments) for path in (ours, theirs))
         return {
             "perplexity": own,
             "llama_cpp": peer,
@@ -124,8 +130,8 @@ def quiet() -> Any:
     return suppress_stdout_stderr(disable=False)
 
 
-def perplexity(path: Path, text: bytes, arguments: argparse.Namespace) -> float:
-    peer = llama_cpp.Llama(
+def opened(path: Path, arguments: argparse.Namespace) -> llama_cpp.Llama:
+    return llama_cpp.Llama(
         str(path),
         n_ctx=arguments.ctx,
         n_batch=arguments.ctx,
@@ -134,11 +140,34 @@ def perplexity(path: Path, text: bytes, arguments: argparse.Namespace) -> float:
         logits_all=True,
         verbose=False,
     )
-    token_ids = peer.tokenize(text, add_bos=True, special=False)
+
+
+def read(path: Path, arguments: argparse.Namespace) -> list[list[int]]:
+    """The text in chunks, each with a begin mark in place of its first token."""
+    peer = opened(path, arguments)
+    token_ids = peer.tokenize(arguments.text.read_bytes(), add_bos=True, special=False)
     ends = range(arguments.ctx, len(token_ids) + 1, arguments.ctx)
     chunks = [token_ids[end - arguments.ctx : end] for end in ends][: arguments.chunks]
-    for chunk in chunks:
-        chunk[0] = peer.token_bos()
+    return [[peer.token_bos(), *chunk[1:]] for chunk in chunks]
+
+
+def drawn(path: Path, arguments: argparse.Namespace) -> list[list[int]]:
+    peer = opened(path, arguments)
+    chunks = []
+    for seed in range(arguments.chunks):
+        peer.set_seed(seed)
+        peer.reset()
+        chunk = [peer.token_bos()]
+        for token in peer.generate(chunk, temp=1.0, top_k=0, top_p=1.0, min_p=0.0):
+            chunk.append(token)
+            if len(chunk) == arguments.ctx:
+                break
+        chunks.append(chunk)
+    return chunks
+
+
+def perplexity(path: Path, chunks: list[list[int]], arguments: argparse.Namespace) -> float:
+    peer = opened(path, arguments)
 
     def logits(chunk: list[int]) -> Any:
         peer.reset()

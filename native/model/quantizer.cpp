@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "core/error.hpp"
-#include "cpu/kernels.hpp"
 #include "quant/encode/encode.hpp"
 
 namespace rocmforge {
@@ -24,8 +23,8 @@ bool fits(const float* x, std::int64_t k, float limit) {
 
 }  // namespace
 
-void Quantizer::convert(void* out, Format to, const void* in, Format from, std::int64_t rows,
-                        std::int64_t k, const float* importance) {
+void Quantizer::convert(void* out, Format to, const void* in, const RowSource& from,
+                        std::int64_t rows, std::int64_t k, const float* importance) {
   std::vector<float> shares;
   if (importance != nullptr) {
     shares.assign(importance, importance + k);
@@ -33,15 +32,15 @@ void Quantizer::convert(void* out, Format to, const void* in, Format from, std::
   }
   const float* const known = importance == nullptr ? nullptr : shares.data();
   const float limit = has_wide_range(to) ? INFINITY : quant::kLargestWeight;
-  const std::int64_t in_bytes = quant::row_bytes(from, k), out_bytes = quant::row_bytes(to, k);
-  const auto decode = cpu::kernels().dequantize[static_cast<int>(from)];
+  const std::int64_t in_bytes = k / from.block_weights * from.block_bytes,
+                     out_bytes = quant::row_bytes(to, k);
   const quant::EncodeRow encode = quant::row_encoder(to);
   std::vector<float> decoded(static_cast<std::size_t>(pool_.num_threads() * k));
   std::atomic<bool> sound{true};
   pool_.parallel_for(rows, 1, [&](std::int64_t begin, std::int64_t end, int thread) {
     float* const x = decoded.data() + thread * k;
     for (std::int64_t row = begin; row < end; ++row) {
-      decode(x, static_cast<const std::uint8_t*>(in) + row * in_bytes, k);
+      from.decode(x, static_cast<const std::uint8_t*>(in) + row * in_bytes, k);
       if (fits(x, k, limit))
         encode(static_cast<std::uint8_t*>(out) + row * out_bytes, x, known, k);
       else

@@ -9,6 +9,9 @@ import numpy.typing as npt
 FORMATS: dict[str, tuple[int, int, int]]
 """Weight formats with kernels: name to (GGUF id, weights per block, bytes per block)."""
 
+STORED_FORMATS: dict[str, tuple[int, int, int]]
+"""Weight formats that Quantizer reads and no kernel multiplies: as FORMATS."""
+
 KV_DTYPES: dict[str, tuple[int, int]]
 """Element types of a KV cache: name to (values per block, bytes per block)."""
 

@@ -24,6 +24,7 @@ SCALE_FIELDS = {
     "Q6_K": ((208, 1.0),),
     "IQ4_NL": ((0, 1.0),),
     "IQ4_XS": ((0, 1.0),),
+    **dict.fromkeys(("IQ1_S", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"), ((0, 1.0),)),
 }
 
 

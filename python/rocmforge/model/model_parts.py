@@ -10,6 +10,7 @@ from rocmforge import _native
 from rocmforge.gguf import GGUFFile
 from rocmforge.model.config import ModelConfig
 from rocmforge.model.native_spec import decoder_spec
+from rocmforge.model.stored_formats import loaded_bytes, loaded_format
 from rocmforge.model.tensors import TensorSpec, expected_tensors
 
 _EMBEDDING: Final = "token_embd.weight"
@@ -67,7 +68,7 @@ def _part(file: GGUFFile, name: str, specs: list[TensorSpec], layer_problem: str
     problems = [layer_problem, *(_native.gpu.columns_problem(count) for count in columns)]
     return ModelPart(
         name=name,
-        tensor_bytes={spec.name: file.tensors[spec.name].nbytes for spec in specs},
-        formats=tuple(dict.fromkeys(matrix.type.name for matrix in matrices)),
+        tensor_bytes={spec.name: loaded_bytes(file.tensors[spec.name]) for spec in specs},
+        formats=tuple(dict.fromkeys(loaded_format(matrix) for matrix in matrices)),
         problem=next(filter(None, problems), None),
     )

@@ -14,6 +14,7 @@ from rocmforge.gguf import GGUFFile
 from rocmforge.model.architectures import find_architecture
 from rocmforge.model.config import ModelConfig
 from rocmforge.model.rope import RopeConfig, rope_frequencies
+from rocmforge.model.stored_formats import expanded, loaded_format
 from rocmforge.model.tensors import TensorSpec
 
 # (memory, format, (matrices, rows, columns), descriptor and offset of the file if the memory is its
@@ -96,7 +97,8 @@ def _rope(file: GGUFFile, rope: RopeConfig, context: int) -> _native.RopeSpec:
 def native_weights(file: GGUFFile, spec: TensorSpec) -> Iterator[tuple[str, NativeWeight]]:
     """The pieces of a tensor under the decoder's names."""
     tensor = file.tensors[spec.name]
-    data = file.tensor_data(spec.name)
+    weight_format, is_expanded = loaded_format(tensor), tensor.type.name in _native.STORED_FORMATS
+    data = expanded(file, tensor) if is_expanded else file.tensor_data(spec.name)
     if spec.kind == "vector":
         floats = _native.cpu.dequantize(tensor.type.name, data)
         if not spec.parts:
@@ -112,11 +114,11 @@ def native_weights(file: GGUFFile, spec: TensorSpec) -> Iterator[tuple[str, Nati
     aligned = data.ctypes.data % 4 == 0
     if not aligned:  # a file with general.alignment below 4: float rows need more
         data = data.copy()
-    place = file.tensor_place(spec.name) if aligned else None
+    place = file.tensor_place(spec.name) if aligned and not is_expanded else None
     row_bytes = data.nbytes // (rows * matrices)
     begin = 0
     for name, size in spec.parts or ((spec.name, rows),):
         piece = data[begin * row_bytes : (begin + size) * row_bytes * matrices]
         at = None if place is None else (place[0], place[1] + begin * row_bytes)
-        yield name, (piece, tensor.type.name, (matrices, size, columns), at)
+        yield name, (piece, weight_format, (matrices, size, columns), at)
         begin += size

@@ -111,8 +111,9 @@ class Quantization:
         tensors = []
         for tensor in self.file.tensors.values():
             new = NewTensor(tensor.name, mix.format_of(tensor), tensor.shape)
-            if new.type is not tensor.type and tensor.type.name not in _native.FORMATS:
-                known = ", ".join(_native.FORMATS)
+            readable = [*_native.FORMATS, *_native.STORED_FORMATS]
+            if new.type is not tensor.type and tensor.type.name not in readable:
+                known = ", ".join(readable)
                 msg = f"{tensor.name} is {tensor.type.name}; readable formats are {known}"
                 raise UnsupportedError(msg)
             tensors.append(new)

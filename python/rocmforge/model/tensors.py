@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from rocmforge._native import FORMATS
+from rocmforge._native import FORMATS, STORED_FORMATS
 from rocmforge.errors import ModelFileError, UnsupportedError
 from rocmforge.gguf import GGUFFile, TensorInfo, TensorType
 from rocmforge.model.architecture import Architecture, Parallel, Presence, QkNorm
@@ -284,7 +284,8 @@ def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _check_type(file: GGUFFile, tensor: TensorInfo, spec: TensorSpec) -> None:
-    usable = [t.name for t in VECTOR_TYPES] if spec.kind == "vector" else list(FORMATS)
+    matrix_types = [*FORMATS, *STORED_FORMATS]
+    usable = [t.name for t in VECTOR_TYPES] if spec.kind == "vector" else matrix_types
     if tensor.type.name not in usable:
         what = f"{spec.kind} {spec.name} is stored as {tensor.type.name}"
         msg = f"{file.path}: {what}, which is not supported there; these are: {', '.join(usable)}"
