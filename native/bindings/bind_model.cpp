@@ -156,6 +156,7 @@ class NativeDecoder {
       map.emplace(name, tensor_of(name, memory_.back(), entry[1].cast<std::string>(),
                                   entry[2].cast<std::vector<std::int64_t>>(),
                                   entry[3].cast<std::optional<std::pair<int, std::int64_t>>>()));
+      map.at(name).temporary = entry[4].cast<bool>();
     }
     py::gil_scoped_release nogil;
     const GpuParts parts(options.gpu.has_value(), on_gpu, spec.num_layers);

@@ -16,6 +16,7 @@ struct Tensor {
   std::int64_t rows = 1;          // output features; 1 for a vector
   std::int64_t cols = 0;          // input features, whole blocks of `format`
   FileRange file;                 // where `data` is mapped from, if it is
+  bool temporary = false;         // private memory that nobody reads once it has been prepared
 
   bool mapped() const { return file.fd >= 0; }  // its pages may be given back and come again
 
@@ -24,8 +25,8 @@ struct Tensor {
   std::int64_t bytes() const { return num_matrices * matrix_bytes(); }
 };
 
-// Gives back the pages that lie wholly within a tensor of a mapped file; they are read again if
-// somebody looks.
+// Gives back the pages that lie wholly within a tensor: of a mapped file they are read again if
+// somebody looks, of private memory they are zero.
 void release_pages(const Tensor& t);
 
 }  // namespace rocmforge

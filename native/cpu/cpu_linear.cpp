@@ -80,7 +80,7 @@ LinearPtr CpuLinear::prepare(std::span<const Tensor> tensors, WeightUse use) {
                                std::min(kPanelRows, part.w.rows - row));
       }
     });
-    if (part.w.mapped()) release_pages(part.w);
+    if (part.w.mapped() || part.w.temporary) release_pages(part.w);
   }
   return weights;
 }

@@ -43,7 +43,11 @@ GpuWeights::Part part_of(Device& device, const Tensor& t, bool quantized) {
 
 // From the file where there is one, not through its mapping.
 void load(Device& device, void* to, const Tensor& t) {
-  if (!t.mapped()) return device.to_device(to, t.data, t.bytes());
+  if (!t.mapped()) {
+    device.to_device(to, t.data, t.bytes());
+    if (t.temporary) release_pages(t);
+    return;
+  }
   expect_read(t.file, t.bytes());
   device.to_device(to, t.bytes(), [&](std::byte* piece, std::int64_t at, std::int64_t bytes) {
     read_exactly({t.file.fd, t.file.offset + at}, piece, bytes);

@@ -317,7 +317,7 @@ class Decoder:
         self,
         spec: DecoderSpec,
         weights: Mapping[
-            str, tuple[npt.NDArray[Any], str, tuple[int, int, int], tuple[int, int] | None]
+            str, tuple[npt.NDArray[Any], str, tuple[int, int, int], tuple[int, int] | None, bool]
         ],
         *,
         num_threads: int,

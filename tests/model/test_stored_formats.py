@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +76,25 @@ def test_a_weight_that_is_not_finite_is_told_with_its_tensor(tmp_path: Path) -> 
     path.write_bytes(data)
     with pytest.raises(ModelFileError, match=r"not a number.*blk\.1\.attn_k\.weight"):
         load_model(path, LoadOptions(device="cpu"))
+
+
+def test_the_expanded_matrices_are_in_memory_once(tmp_path: Path) -> None:
+    """33 M weights in two layers: 36 MB in Q8_0, and as much again if the first copy stayed."""
+    shape = {"dim": 1024, "feed_forward": 4096, "num_kv_heads": 4, "num_layers": 2}
+    path = write_tiny_model(tmp_path / "m.gguf", "llama", "IQ2_XXS", **shape)
+    program = (
+        "import sys\n"
+        "from rocmforge.model.host import resident_bytes\n"
+        "from rocmforge.model.loader import load_model\n"
+        "from rocmforge.model.options import LoadOptions\n"
+        "options = LoadOptions(device='cpu', threads=1, max_num_seqs=1, max_model_len=64)\n"
+        "before = resident_bytes()\n"
+        "model = load_model(sys.argv[1], options)\n"
+        "print(resident_bytes() - before, model.plan.weight_bytes('cpu'))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, path], capture_output=True, text=True, check=True
+    )
+    grown, weights = map(int, ran.stdout.split())
+    assert weights > 30e6
+    assert grown < 1.5 * weights

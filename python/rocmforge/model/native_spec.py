@@ -18,10 +18,11 @@ from rocmforge.model.stored_formats import expanded, loaded_format
 from rocmforge.model.tensors import TensorSpec
 
 # (memory, format, (matrices, rows, columns), descriptor and offset of the file if the memory is its
-# mapping)
+# mapping, whether the memory may be lost once the weight has been prepared)
 NativeWeight: TypeAlias = tuple[
-    npt.NDArray[np.generic], str, tuple[int, int, int], tuple[int, int] | None
+    npt.NDArray[np.generic], str, tuple[int, int, int], tuple[int, int] | None, bool
 ]
+_EMBEDDING = "token_embd.weight"  # read row by row, and perhaps prepared as the output too
 
 _SAME_NAME = (
     "num_layers",
@@ -103,11 +104,11 @@ def native_weights(file: GGUFFile, spec: TensorSpec) -> Iterator[tuple[str, Nati
         floats = _native.cpu.dequantize(tensor.type.name, data)
         if not spec.parts:
             columns, rows = (*spec.shape, 1)[:2]
-            yield spec.name, (floats, "F32", (1, rows, columns), None)
+            yield spec.name, (floats, "F32", (1, rows, columns), None, False)
             return
         begin = 0
         for name, size in spec.parts:
-            yield name, (floats[begin : begin + size], "F32", (1, 1, size), None)
+            yield name, (floats[begin : begin + size], "F32", (1, 1, size), None, False)
             begin += size
         return
     columns, rows, matrices = (*spec.shape, 1)[:3]
@@ -115,10 +116,11 @@ def native_weights(file: GGUFFile, spec: TensorSpec) -> Iterator[tuple[str, Nati
     if not aligned:  # a file with general.alignment below 4: float rows need more
         data = data.copy()
     place = file.tensor_place(spec.name) if aligned and not is_expanded else None
+    is_temporary = is_expanded and spec.name != _EMBEDDING
     row_bytes = data.nbytes // (rows * matrices)
     begin = 0
     for name, size in spec.parts or ((spec.name, rows),):
         piece = data[begin * row_bytes : (begin + size) * row_bytes * matrices]
         at = None if place is None else (place[0], place[1] + begin * row_bytes)
-        yield name, (piece, weight_format, (matrices, size, columns), at)
+        yield name, (piece, weight_format, (matrices, size, columns), at, is_temporary)
         begin += size
