@@ -39,8 +39,8 @@ struct WithMins {
       most_d = std::fmax(most_d, fits[g].d);
       most_min = std::fmax(most_min, -fits[g].m);
     }
-    d = float_to_half(most_d / kHighScale);
-    dmin = float_to_half(most_min / kHighScale);
+    d = saturated_half(most_d / kHighScale);
+    dmin = saturated_half(most_min / kHighScale);
     const float step = half_to_float(d), min_step = half_to_float(dmin);
     float error = 0.0f;
     for (int g = 0; g < kGroups; ++g)
@@ -86,8 +86,8 @@ struct WithMins {
     const double solved_min = (xa * ab - xb * aa) / determinant;
     if (!(solved > 0) || !(solved_min >= 0)) return;
     WithMins other = *this;
-    other.d = float_to_half(static_cast<float>(solved));
-    other.dmin = float_to_half(static_cast<float>(solved_min));
+    other.d = saturated_half(static_cast<float>(solved));
+    other.dmin = saturated_half(static_cast<float>(solved_min));
     float total = 0.0f;
     for (int g = 0; g < kGroups; ++g) total += other.choose(g, x, w, scale[g], min[g]);
     if (total < error) *this = other;
@@ -108,7 +108,7 @@ struct WithoutMins {
       fits[g] = fit_scale({x + g * kSize, w + g * kSize, kSize}, kLow, kHigh);
       if (std::fabs(fits[g]) > std::fabs(extreme)) extreme = fits[g];
     }
-    d = float_to_half(extreme / kLowScale);
+    d = saturated_half(extreme / kLowScale);
     float error = 0.0f;
     for (int g = 0; g < kGroups; ++g)
       error += choose(g, x, w, clamped(ratio(fits[g], half_to_float(d)), kLowScale, kHighScale));
@@ -140,7 +140,7 @@ struct WithoutMins {
     }
     if (!(aa > 0)) return;
     WithoutMins other = *this;
-    other.d = float_to_half(static_cast<float>(xa / aa));
+    other.d = saturated_half(static_cast<float>(xa / aa));
     float total = 0.0f;
     for (int g = 0; g < kGroups; ++g) total += other.choose(g, x, w, scale[g]);
     if (total < error) *this = other;
@@ -235,7 +235,7 @@ void encode(BlockIQ4_XS& b, const float* x, const float* w) {
     fits[g] = fit_iq4_scale({x + g * 32, w + g * 32, 32});
     if (std::fabs(fits[g]) > std::fabs(extreme)) extreme = fits[g];
   }
-  b.d = float_to_half(extreme / -32.0f);
+  b.d = saturated_half(extreme / -32.0f);
   const float d = half_to_float(b.d);
   for (int g = 0; g < kGroups; ++g) {
     const int near = clamped(ratio(fits[g], d), -32, 31);

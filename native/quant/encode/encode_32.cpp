@@ -33,7 +33,7 @@ void put_fifth_bits(std::uint8_t* qh, const Code& code) {
 template <class Block>
 Codes fit_symmetric(Block& b, const float* x, const float* w, int half) {
   const Group g{x, w, 32};
-  b.d = float_to_half(fit_scale(g, -half, half - 1));
+  b.d = saturated_half(fit_scale(g, -half, half - 1));
   Codes codes;
   assign(codes.q, g, half_to_float(b.d), 0.0f, -half, half - 1);
   return codes;
@@ -43,8 +43,8 @@ template <class Block>
 Codes fit_with_offset(Block& b, const float* x, const float* w, int high) {
   const Group g{x, w, 32};
   const Affine fit = fit_affine(g, high, false);
-  b.d = float_to_half(fit.d);
-  b.m = float_to_half(fit.m);
+  b.d = saturated_half(fit.d);
+  b.m = saturated_half(fit.m);
   Codes codes;
   assign(codes.q, g, half_to_float(b.d), half_to_float(b.m), 0, high);
   return codes;
@@ -86,14 +86,14 @@ void encode(BlockQ8_0& b, const float* x, const float*) {
   for (int i = 0; i < 32; ++i) largest = std::fmax(largest, std::fabs(x[i]));
   const float d = largest / 127.0f;
   const float inverse = largest < kSmallest ? 0.0f : 1.0f / d;
-  b.d = float_to_half(d);
+  b.d = saturated_half(d);
   for (int i = 0; i < 32; ++i) b.qs[i] = static_cast<std::int8_t>(std::round(x[i] * inverse));
 }
 
 void encode(BlockIQ4_NL& b, const float* x, const float* w) {
   const Group g{x, w, 32};
   std::uint8_t codes[32];
-  b.d = float_to_half(fit_iq4_scale(g));
+  b.d = saturated_half(fit_iq4_scale(g));
   assign_iq4(codes, g, half_to_float(b.d));
   put_nibbles(b.qs, [&](int i) { return static_cast<unsigned>(codes[i]); });
 }

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "quant/small_floats.hpp"
+
 namespace rocmforge::quant {
 namespace {
 
@@ -138,6 +140,12 @@ float assign(float* q, const Group& g, float d, float m, int low, int high) {
     std::memcpy(q + i, &v, sizeof v);
   }
   return total(error);
+}
+
+std::uint16_t saturated_half(float scale) {
+  constexpr float kLargest = 65504.0f;
+  scale = scale > kLargest ? kLargest : scale;
+  return float_to_half(scale < -kLargest ? -kLargest : scale);
 }
 
 }  // namespace rocmforge::quant

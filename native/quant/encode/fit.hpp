@@ -32,4 +32,7 @@ Affine fit_affine(const Group& g, int high, bool min_only);
 // The best integers for given scales, and their error: the sum of w * (x - d * q - m)^2.
 float assign(float* q, const Group& g, float d, float m, int low, int high);
 
+// Binary16 of a scale that a solution has put beyond the largest: that one, not infinity.
+std::uint16_t saturated_half(float scale);
+
 }  // namespace rocmforge::quant
