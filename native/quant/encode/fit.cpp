@@ -8,7 +8,7 @@ namespace rocmforge::quant {
 namespace {
 
 // Four lanes: what every baseline has; sums over lanes are what a compiler may not reorder itself.
-using F4 = float [[gnu::vector_size(16)]];
+typedef float F4 __attribute__((vector_size(16)));  // a spelling that GCC and clang both take
 
 F4 load(const float* p) {
   F4 v;
