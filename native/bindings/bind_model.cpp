@@ -316,16 +316,25 @@ void bind_model(py::module_& m) {
       .def(py::init([](bool interleaved, std::vector<float> inv_freq, float magnitude) {
              return RopeSpec{interleaved, std::move(inv_freq), magnitude};
            }),
-           py::arg("interleaved"), py::arg("inv_freq"), py::arg("magnitude"));
+           py::arg("interleaved"), py::arg("inv_freq"), py::arg("magnitude"))
+      .def_readonly("interleaved", &RopeSpec::interleaved)
+      .def_readonly("inv_freq", &RopeSpec::inv_freq)
+      .def_readonly("magnitude", &RopeSpec::magnitude);
   py::class_<LatentSpec>(m, "LatentSpec", "Sizes of multi-head latent attention.")
       .def(py::init([](std::int32_t size, std::int32_t query_size, std::int32_t key_dim,
                        std::int32_t value_dim) {
              return LatentSpec{size, query_size, key_dim, value_dim};
            }),
-           py::arg("size"), py::arg("query_size"), py::arg("key_dim"), py::arg("value_dim"));
+           py::arg("size"), py::arg("query_size"), py::arg("key_dim"), py::arg("value_dim"))
+      .def_readonly("size", &LatentSpec::size)
+      .def_readonly("query_size", &LatentSpec::query_size)
+      .def_readonly("key_dim", &LatentSpec::key_dim)
+      .def_readonly("value_dim", &LatentSpec::value_dim);
   py::class_<LayerSpec>(m, "LayerSpec", "What sets a layer apart from others.")
       .def(py::init([](std::int32_t window, RopeUse rope) { return LayerSpec{window, rope}; }),
-           py::arg("window"), py::arg("rope"));
+           py::arg("window"), py::arg("rope"))
+      .def_readonly("window", &LayerSpec::window)
+      .def_readonly("rope", &LayerSpec::rope);
   py::class_<DecoderSpec>(m, "DecoderSpec", "What the forward pass needs to know of a model.")
       .def(py::init<>())
       .def_readwrite("num_layers", &DecoderSpec::num_layers)

@@ -18,7 +18,8 @@ enum class ErrorCode {
   kUnavailable,      // UnavailableError
 };
 
-class Error : public std::runtime_error {
+// Visible, so that programs which link to the shared library can catch it.
+class __attribute__((visibility("default"))) Error : public std::runtime_error {
  public:
   Error(ErrorCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
   ErrorCode code() const noexcept { return code_; }

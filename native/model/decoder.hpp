@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "model/batch.hpp"
+#include "model/decoder_limits.hpp"
 #include "model/spec.hpp"
 #include "ops/backend.hpp"
 
@@ -20,14 +21,6 @@ using WeightMap = std::unordered_map<std::string, Tensor>;
 // How far loading is, for other threads to look at.
 struct LoadProgress {
   std::atomic<std::int64_t> bytes{0};  // of weights that are where they will be read
-};
-
-struct DecoderLimits {
-  KvType kv_type = KvType::kF16;
-  std::int64_t num_blocks = 0;
-  std::int64_t block_size = 16;
-  std::int64_t max_num_tokens = 0;  // of one step
-  std::int64_t max_model_len = 0;   // positions of one sequence
 };
 
 // Which of a decoder's backends, by number, has what. A layer is whole on one.

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <initializer_list>
 #include <string>
+#include <vector>
 
 #include "core/error.hpp"
+#include "cpu/kernels.hpp"
 
 namespace rocmforge {
 namespace {
@@ -35,21 +37,25 @@ const Tensor& need(const WeightMap& weights, const std::string& name, const Shap
   return *t;
 }
 
-std::span<const float> floats(const Tensor& t, const std::string& name) {
-  if (t.format != quant::Format::kF32)
-    throw Error(ErrorCode::kInternal, "vector " + name + " has to be float32 by now");
-  return {static_cast<const float*>(t.data), static_cast<std::size_t>(t.rows * t.cols)};
+// Vectors are float32 on every device, whatever the file has them in.
+std::vector<float> floats(const Tensor& t) {
+  std::vector<float> values(static_cast<std::size_t>(t.rows * t.cols));
+  const auto decode = cpu::kernels().dequantize[static_cast<int>(t.format)];
+  for (std::int64_t r = 0; r < t.rows; ++r)
+    decode(values.data() + r * t.cols, static_cast<const std::byte*>(t.data) + r * t.row_bytes(),
+           t.cols);
+  return values;
 }
 
 StoragePtr vector(Backend& backend, const WeightMap& weights, const std::string& name,
                   std::int64_t n) {
-  return backend.upload(floats(need(weights, name, {1, 1, n}), name));
+  return backend.upload(floats(need(weights, name, {1, 1, n})));
 }
 
 StoragePtr optional_vector(Backend& backend, const WeightMap& weights, const std::string& name,
                            std::int64_t n) {
   const Tensor* t = find(weights, name, {1, 1, n});
-  return t ? backend.upload(floats(*t, name)) : nullptr;
+  return t ? backend.upload(floats(*t)) : nullptr;
 }
 
 // Weights of a norm over n values, as its kind stores them; null if the file has none.
@@ -57,12 +63,11 @@ StoragePtr optional_norm(Backend& backend, const DecoderSpec& spec, const Weight
                          const std::string& name, std::int64_t n) {
   const Tensor* weight = find(weights, name + ".weight", {1, 1, n});
   if (!weight) return nullptr;
-  const std::span<const float> values = floats(*weight, name);
-  if (spec.norm == NormKind::kRms) return backend.upload(values);
-  std::vector<float> all(values.begin(), values.end());
+  std::vector<float> all = floats(*weight);
+  if (spec.norm == NormKind::kRms) return backend.upload(all);
   all.resize(static_cast<std::size_t>(2 * n), 0.0f);
   if (const Tensor* bias = find(weights, name + ".bias", {1, 1, n})) {
-    const std::span<const float> shift = floats(*bias, name);
+    const std::vector<float> shift = floats(*bias);
     std::copy(shift.begin(), shift.end(), all.begin() + n);
   }
   return backend.upload(all);
@@ -85,7 +90,7 @@ StoragePtr group_bias(Backend& backend, const WeightMap& weights,
   for (const auto& [name, n] : parts) {
     if (const Tensor* t = find(weights, name, {1, matrices, n})) {
       any = true;
-      const std::span<const float> values = floats(*t, name);
+      const std::vector<float> values = floats(*t);
       for (std::int64_t m = 0; m < matrices; ++m)
         std::copy_n(values.begin() + m * n, n, all.begin() + m * width + column);
     }
@@ -239,7 +244,7 @@ InputWeights load_input(Backend& backend, const DecoderSpec& spec, const WeightM
   if (spec.num_positions > 0) {
     const std::string name = "position_embd.weight";
     w.positions =
-        backend.upload(floats(need(weights, name, {1, spec.num_positions, hidden}), name));
+        backend.upload(floats(need(weights, name, {1, spec.num_positions, hidden})));
   }
   w.norm = optional_norm(backend, spec, weights, "token_embd_norm", hidden);
   return w;

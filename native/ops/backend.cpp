@@ -260,6 +260,10 @@ void Backend::output(Activations& a, std::int64_t rows, const LinearWeights& w) 
   linear(a.logits->floats(), prepare_activation(a.head_normed->floats(), rows, w.cols(), w), w);
 }
 
+void Backend::multiply(float* y, const float* x, std::int64_t rows, const LinearWeights& w) {
+  linear(y, prepare_activation(x, rows, w.cols(), w), w);
+}
+
 void Backend::finish_logits(const DecoderSpec& spec, Activations& a, std::int64_t rows,
                             const Storage* bias) {
   float* logits = a.logits->floats();

@@ -203,6 +203,8 @@ class Backend {
   virtual void down(Step& s, const LayerWeights& w);         // activation, hidden += projection
   virtual void head(Step& s, const Storage& norm);  // head_normed = norm(hidden[logit_rows])
   virtual void output(Activations& a, std::int64_t rows, const LinearWeights& w);  // logits
+  // y [rows, w.rows()] = x [rows, w.cols()] times w, on the device, in a step of `rows` tokens.
+  void multiply(float* y, const float* x, std::int64_t rows, const LinearWeights& w);
   // logits = cap(logits * scale + bias); `bias` may be null.
   virtual void finish_logits(const DecoderSpec& spec, Activations& a, std::int64_t rows,
                              const Storage* bias);

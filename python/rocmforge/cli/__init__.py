@@ -17,6 +17,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from rocmforge.cli.version import show_version
 
             show_version()
+        elif given == ["--cmake-dir"]:
+            from rocmforge.cli.version import show_cmake_dir
+
+            show_cmake_dir()
         else:
             from rocmforge.cli.app import run
 

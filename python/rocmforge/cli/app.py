@@ -24,7 +24,7 @@ from rocmforge.cli import (
 from rocmforge.cli.command import CarriedError, command
 from rocmforge.cli.failures import EXIT_USAGE, one_line
 from rocmforge.cli.terminal import note
-from rocmforge.cli.version import show_version
+from rocmforge.cli.version import show_cmake_dir, show_version
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "generate": generate.generate,
@@ -78,7 +78,13 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", help="Show version, commit, and what was built.")
     ] = False,
+    cmake_dir: Annotated[
+        bool, typer.Option("--cmake-dir", help="Show where CMake finds the C++ library.")
+    ] = False,
 ) -> None:
     if version:
         show_version()
+    if cmake_dir:
+        show_cmake_dir()
+    if version or cmake_dir:
         raise typer.Exit

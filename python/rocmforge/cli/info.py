@@ -30,9 +30,11 @@ def info(
 
     Arrays of more than 8 items are shown by their type and first items. The list of --tensors
     gives file, offset, type and shape (ggml's order: the length of a row first) of each tensor:
-    enough to map the file.
+    enough to map the file. With --json it also has the model as the decoder takes it: its forward
+    pass as data, and its weights under the decoder's names.
     """
     from rocmforge.gguf import GGUFFile
+    from rocmforge.model.decoder_index import decoder_index
     from rocmforge.model.loader import embedded_model
 
     with GGUFFile.open(embedded_model() if model is None else model) as file:
@@ -53,6 +55,7 @@ def info(
         }
         if tensors:
             report["tensors"] = _tensors(file)
+            report["decoder"] = None if config is None else decoder_index(file, config)
     if json_output:
         write_json(report)
     else:
