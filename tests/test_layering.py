@@ -15,7 +15,7 @@ LAYERS = (
     {"cli", "server"},
     {"engine"},
     {"model", "tokenizer"},
-    {"gguf"},
+    {"gguf", "hub"},
     {"_native"},
     {"errors"},
 )

@@ -27,7 +27,7 @@ from rocmforge.errors import (
 
 ROCMFORGE = [sys.executable, "-m", "rocmforge"]
 LOADING = ["generate", "chat", "embed", "bench", "perplexity", "serve"]
-EXPECTED_COMMANDS = [*LOADING, "info", "check", "tokenize", "quantize", "devices", "doctor"]
+EXPECTED_COMMANDS = [*LOADING, "info", "check", "tokenize", "quantize", "pull", "devices", "doctor"]
 
 
 def test_every_command_of_the_interface_is_there() -> None:

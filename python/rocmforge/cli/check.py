@@ -17,12 +17,14 @@ def check(
     json_output: JsonOption = False,
 ) -> None:
     """Validate a model without loading it: exit 0, or 1 with the reason, offset and key."""
+    from rocmforge.hub.store import located
     from rocmforge.model import check_model
     from rocmforge.tokenizer import Tokenizer
 
     try:
-        report = check_model(model)
-        Tokenizer.from_gguf(model)
+        path = located(model)
+        report = check_model(path)
+        Tokenizer.from_gguf(path)
     except (InvalidArgumentError, ModelFileError, UnsupportedError) as error:
         if json_output:
             write_json(

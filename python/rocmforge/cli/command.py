@@ -11,7 +11,9 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-MODEL_HELP = "A .gguf file; without it the story model inside the package."
+MODEL_HELP = (
+    "A .gguf file, or a pulled owner/repo[:file]; without it the story model of the package."
+)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show a traceback on failure.")]

@@ -34,10 +34,11 @@ def info(
     pass as data, and its weights under the decoder's names.
     """
     from rocmforge.gguf import GGUFFile
+    from rocmforge.hub.store import located
     from rocmforge.model.decoder_index import decoder_index
     from rocmforge.model.loader import embedded_model
 
-    with GGUFFile.open(embedded_model() if model is None else model) as file:
+    with GGUFFile.open(embedded_model() if model is None else located(model)) as file:
         config, placement, problem = _plan(file)
         report: dict[str, Any] = {
             "path": str(file.path),

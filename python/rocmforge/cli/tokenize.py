@@ -23,10 +23,11 @@ def tokenize(
     json_output: JsonOption = False,
 ) -> None:
     """Show the tokens of a text; any file with a vocabulary will do."""
+    from rocmforge.hub.store import located
     from rocmforge.model.loader import embedded_model
     from rocmforge.tokenizer import Tokenizer
 
-    tokenizer = Tokenizer.from_gguf(embedded_model() if model is None else model)
+    tokenizer = Tokenizer.from_gguf(embedded_model() if model is None else located(model))
     text = text_or_stdin(text)
     token_ids = tokenizer.encode(text, add_special=special, parse_special=special)
     pieces = [tokenizer.token_bytes(id).decode(errors="replace") for id in token_ids]

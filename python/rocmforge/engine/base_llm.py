@@ -27,8 +27,8 @@ from rocmforge.tokenizer import Tokenizer
 class BaseLLM:
     """Loads a model and keeps an engine running on it until close().
 
-    `model` is the path of a .gguf file, or None for the small story model of the package; the
-    other arguments are those of `EngineConfig`; `progress` can be watched from another thread while
+    `model` is the path of a .gguf file, the name of a pulled model (owner/repo[:file]), or None for
+    the small story model of the package; the other arguments are those of `EngineConfig`; `progress` can be watched from another thread while
     the model is loaded. Raises ModelFileError for a damaged file,
     UnsupportedError for one this build cannot run, OutOfMemoryError and InvalidArgumentError.
     """

@@ -16,6 +16,7 @@ from typing import Final
 from rocmforge import _native
 from rocmforge.errors import InvalidArgumentError, OutOfMemoryError, UnsupportedError
 from rocmforge.gguf import GGUFFile
+from rocmforge.hub.store import located
 from rocmforge.model.cache_size import CacheSize
 from rocmforge.model.config import ModelConfig
 from rocmforge.model.device_choice import falls_back
@@ -63,6 +64,7 @@ def load_model(
 ) -> LoadedModel:
     """Loads a GGUF model, the embedded one for None; `progress` can be watched meanwhile.
 
+    `path` is a file's, or the name of a model that has been pulled, owner/repo[:file].
     Raises InvalidArgumentError for an option out of range, UnsupportedError for a device that
     cannot be used, OutOfMemoryError if not even one sequence fits, and what opening a file raises.
     """
@@ -73,7 +75,7 @@ def load_model(
         msg = f"activations is {options.activations!r}; it can be 'auto' or 'float'"
         raise InvalidArgumentError(msg)
 
-    with GGUFFile.open(embedded_model() if path is None else path) as file:
+    with GGUFFile.open(embedded_model() if path is None else located(path)) as file:
         config = ModelConfig.from_gguf(file)
         check_tensors(file, config)
         plan = plan_model(file, config, options)

@@ -1,0 +1,1 @@
+"""Models from the Hugging Face hub: pulled by the command line alone, found by name afterwards."""
