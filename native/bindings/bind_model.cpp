@@ -240,6 +240,22 @@ class NativeDecoder {
     return py::array_t<float>({rows, width}, data, self);
   }
 
+  py::array_t<std::uint8_t> read_kv(std::int64_t block) const {
+    py::array_t<std::uint8_t> bytes(decoder_->kv_block_bytes());
+    auto* to = reinterpret_cast<std::byte*>(bytes.mutable_data());
+    py::gil_scoped_release nogil;
+    decoder_->read_kv(block, to);
+    return bytes;
+  }
+
+  void write_kv(std::int64_t block, const py::array_t<std::uint8_t, py::array::c_style>& bytes) {
+    check(bytes.size() == decoder_->kv_block_bytes(), ErrorCode::kInvalidArgument,
+          "a block of the KV cache has kv_block_bytes bytes");
+    const auto* from = reinterpret_cast<const std::byte*>(bytes.data());
+    py::gil_scoped_release nogil;
+    decoder_->write_kv(block, from);
+  }
+
   const Decoder& decoder() const { return *decoder_; }
   std::int64_t max_num_seqs() const { return max_num_seqs_; }
   int num_threads() const { return pool_->num_threads(); }
@@ -439,6 +455,10 @@ void bind_model(py::module_& m) {
                              count([](const D& d) { return d.num_device_allocations(); }))
       .def_property_readonly("weight_bytes",
                              count([](const D& d) { return d.decoder().weight_bytes(); }))
+      .def("read_kv", &D::read_kv, py::arg("block"))
+      .def("write_kv", &D::write_kv, py::arg("block"), py::arg("data"))
+      .def_property_readonly("kv_block_bytes",
+                             count([](const D& d) { return d.decoder().kv_block_bytes(); }))
       .def_property_readonly("kv_bytes", count([](const D& d) { return d.decoder().kv_bytes(); }))
       .def_property_readonly("activation_bytes",
                              count([](const D& d) { return d.decoder().activation_bytes(); }));

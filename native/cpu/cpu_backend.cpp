@@ -102,6 +102,19 @@ void CpuBackend::Angles::compute(const RopeSpec& rope, const Batch& batch, Threa
   });
 }
 
+void CpuBackend::read_kv(const KvCache& kv, std::int64_t block, std::byte* to) {
+  static_cast<const CpuKvCache&>(kv).for_pieces(
+      block,
+      [&to](const std::byte* piece, std::int64_t bytes) { to = std::copy_n(piece, bytes, to); });
+}
+
+void CpuBackend::write_kv(KvCache& kv, std::int64_t block, const std::byte* from) {
+  static_cast<CpuKvCache&>(kv).for_pieces(block, [&from](std::byte* piece, std::int64_t bytes) {
+    std::copy_n(from, bytes, piece);
+    from += bytes;
+  });
+}
+
 void CpuBackend::begin_step(Step& s) {
   main_angles_.compute(s.spec.rope, s.batch, pool_);
   if (!s.spec.local_rope.inv_freq.empty()) local_angles_.compute(s.spec.local_rope, s.batch, pool_);

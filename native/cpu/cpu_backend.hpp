@@ -33,6 +33,8 @@ class CpuBackend final : public Backend {
                              std::int64_t block_size) override;
   float* to_host(Storage& storage, std::int64_t) override { return storage.floats(); }
   void from_host(Storage& storage, std::span<const float> values) override;
+  void read_kv(const KvCache& kv, std::int64_t block, std::byte* to) override;
+  void write_kv(KvCache& kv, std::int64_t block, const std::byte* from) override;
 
   void begin_step(Step& s) override;
   void embed(Step& s, const LinearWeights& table) override;

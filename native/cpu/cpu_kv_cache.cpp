@@ -23,6 +23,7 @@ void interleave(std::byte* lane, const std::byte* values, std::int64_t n) {
 CpuKvCache::CpuKvCache(const DecoderSpec& spec, KvType type, std::int64_t num_blocks,
                        std::int64_t block_size)
     : type_(type),
+      num_layers_(spec.num_layers),
       num_heads_(spec.num_kv_heads),
       head_dim_(spec.head_dim),
       value_dim_(spec.value_dim) {

@@ -45,6 +45,15 @@ class CpuKvCache final : public KvCache {
     return {static_cast<std::byte*>(memory_.data()), memory_.bytes()};
   }
 
+  // Calls f(memory, bytes) for the pieces of a block, in the same order for every block.
+  template <class F>
+  void for_pieces(std::int64_t block, F&& f) const {
+    for (int layer = 0; layer < num_layers_; ++layer)
+      for (std::int64_t head = 0; head < num_heads_; ++head) {
+        f(k(layer, head) + at(block, k_block_bytes_), k_block_bytes_);
+        f(v(layer, head) + at(block, v_block_bytes_), v_block_bytes_);
+      }
+  }
   // Writes the key and value of one head at `slot` (block * block_size + offset).
   void store(const Kernels& kernels, int layer, std::int64_t head, std::int64_t slot,
              const float* key, const float* value) const;
@@ -58,6 +67,7 @@ class CpuKvCache final : public KvCache {
   }
 
   KvType type_;
+  int num_layers_;
   std::int64_t num_heads_, head_dim_, value_dim_, k_row_bytes_, v_row_bytes_;
   std::int64_t k_block_bytes_, v_block_bytes_;  // of one head
   std::int64_t chunk_bytes_, layer_bytes_;

@@ -109,6 +109,16 @@ void GpuBackend::from_host(Storage& storage, std::span<const float> values) {
   device_.to_device(storage.data(), values.data(), static_cast<std::int64_t>(values.size_bytes()));
 }
 
+void GpuBackend::read_kv(const KvCache& kv, std::int64_t block, std::byte* to) {
+  device_.make_current();
+  static_cast<const GpuKvCache&>(kv).read(device_, block, to);
+}
+
+void GpuBackend::write_kv(KvCache& kv, std::int64_t block, const std::byte* from) {
+  device_.make_current();
+  static_cast<const GpuKvCache&>(kv).write(device_, block, from);
+}
+
 template <class T>
 T* GpuBackend::reserve(std::int64_t count) {
   return static_cast<T*>(activations_.allocate(count * static_cast<std::int64_t>(sizeof(T))));

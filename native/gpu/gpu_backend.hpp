@@ -46,6 +46,8 @@ class GpuBackend final : public Backend {
                              std::int64_t block_size) override;
   float* to_host(Storage& storage, std::int64_t count) override;
   void from_host(Storage& storage, std::span<const float> values) override;
+  void read_kv(const KvCache& kv, std::int64_t block, std::byte* to) override;
+  void write_kv(KvCache& kv, std::int64_t block, const std::byte* from) override;
 
   void begin_step(Step& s) override;
   void run(Step& s, const std::function<void()>& stages) override;

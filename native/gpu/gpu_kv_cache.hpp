@@ -18,10 +18,18 @@ class GpuKvCache final : public KvCache {
 
   const KvLayout& layout() const { return layout_; }
   void* layer(int i) const { return memory_ + i * num_blocks_ * layout_.bytes; }
+  // A block of all layers; Backend::read_kv().
+  void read(Device& device, std::int64_t block, std::byte* to) const;
+  void write(Device& device, std::int64_t block, const std::byte* from) const;
 
  private:
+  std::byte* at(std::int64_t layer, std::int64_t block) const {
+    return memory_ + (layer * num_blocks_ + block) * layout_.bytes;
+  }
+
   Arena& arena_;
   KvLayout layout_;
+  std::int64_t num_layers_;
   std::byte* memory_ = nullptr;
 };
 

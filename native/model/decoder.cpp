@@ -202,6 +202,28 @@ std::int64_t Decoder::kv_bytes() const {
   return sum;
 }
 
+std::int64_t Decoder::kv_block_bytes() const {
+  std::int64_t sum = 0;
+  for (const Device& device : devices_) sum += device.kv->block_bytes();
+  return sum;
+}
+
+void Decoder::read_kv(std::int64_t block, std::byte* to) const {
+  if (block < 0 || block >= limits_.num_blocks) reject("block id", block, limits_.num_blocks);
+  for (const Device& device : devices_) {
+    device.backend->read_kv(*device.kv, block, to);
+    to += device.kv->block_bytes();
+  }
+}
+
+void Decoder::write_kv(std::int64_t block, const std::byte* from) {
+  if (block < 0 || block >= limits_.num_blocks) reject("block id", block, limits_.num_blocks);
+  for (Device& device : devices_) {
+    device.backend->write_kv(*device.kv, block, from);
+    from += device.kv->block_bytes();
+  }
+}
+
 void Decoder::check_batch(const Batch& b) const {
   constexpr ErrorCode kCode = ErrorCode::kInvalidArgument;
   const std::int64_t tokens = b.num_tokens(), seqs = b.num_seqs();

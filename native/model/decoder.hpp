@@ -46,6 +46,12 @@ class Decoder {
   float* logits();
   std::int64_t num_rows() const { return num_rows_; }  // R of the last step
 
+  // A block of the cache on all devices, kv_block_bytes() that mean something to a decoder of the
+  // same model, options and devices alone. Between steps.
+  std::int64_t kv_block_bytes() const;
+  void read_kv(std::int64_t block, std::byte* to) const;
+  void write_kv(std::int64_t block, const std::byte* from);
+
   // A number that grows with every stage of a step, and within stages as the backend tells: while a
   // step runs and this stands still, nothing is done. For any thread.
   std::uint64_t progress() const noexcept {

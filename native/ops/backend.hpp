@@ -60,6 +60,7 @@ class KvCache {
   std::int64_t num_blocks() const { return num_blocks_; }
   std::int64_t block_size() const { return block_size_; }  // positions
   std::int64_t bytes() const { return bytes_; }
+  std::int64_t block_bytes() const { return bytes_ / num_blocks_; }  // of all layers
 
  protected:
   std::int64_t num_blocks_ = 0, block_size_ = 0, bytes_ = 0;
@@ -182,6 +183,11 @@ class Backend {
   virtual float* to_host(Storage& storage, std::int64_t count) = 0;
   // Fills the first floats of what this backend allocated; `values` may change at once.
   virtual void from_host(Storage& storage, std::span<const float> values) = 0;
+
+  // A block of all layers, KvCache::block_bytes() in an order of the backend's own. Positions that
+  // were never stored are anything.
+  virtual void read_kv(const KvCache& kv, std::int64_t block, std::byte* to) = 0;
+  virtual void write_kv(KvCache& kv, std::int64_t block, const std::byte* from) = 0;
 
   // A number that grows as a stage proceeds, if the backend can tell. For any thread.
   virtual std::uint64_t progress() const noexcept { return 0; }

@@ -174,13 +174,13 @@ def test_a_repository_that_is_not_there_is_named(hub: FakeHub, tmp_path: Path) -
 def test_a_token_opens_what_401_closes_and_storage_never_sees_it(
     hub: FakeHub, tmp_path: Path
 ) -> None:
-    token = "a-token"
-    hub.token = token
+    key = "a-token"
+    hub.token = key
     with pytest.raises(InvalidArgumentError, match=r"status 401.*HF_TOKEN"):
         fetch(hub, tmp_path)
     with served({"model-Q4_K_M.gguf": DATA}) as storage:
         hub.redirect_to = f"{storage.endpoint}/storage/model-Q4_K_M.gguf"
-        fetch(hub, tmp_path, token=token)
+        fetch(hub, tmp_path, token=key)
         assert len(storage.requests) == 1
         assert "Authorization" not in storage.requests[0][1]
 

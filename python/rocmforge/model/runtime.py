@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from rocmforge import _native
-from rocmforge.errors import InvalidArgumentError
+from rocmforge.errors import InvalidArgumentError, ModelFileError
 from rocmforge.model.config import ModelConfig
 from rocmforge.model.execution_plan import ExecutionPlan
+from rocmforge.model.fingerprint import fingerprint
 from rocmforge.model.loader import load_model
 from rocmforge.model.options import LoadOptions
+from rocmforge.model.session_file import SessionHeader, opened_session, write_session
 
 
 @dataclass(slots=True)
@@ -30,6 +33,15 @@ class _Step:
     logit_rows: npt.NDArray[np.int32]
 
 
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What came of a saved sequence."""
+
+    num_tokens: int
+    num_recomputed: int  # of them
+    note: str | None  # why any had to be
+
+
 class ModelRuntime:
     """`plan` tells what runs where. Used by one thread at a time."""
 
@@ -37,15 +49,27 @@ class ModelRuntime:
         self, model: str | os.PathLike[str] | None = None, options: LoadOptions | None = None
     ) -> None:
         """Raises what load_model() does."""
-        loaded = load_model(model, options or LoadOptions(max_num_seqs=1))
+        options = options or LoadOptions(max_num_seqs=1)
+        loaded = load_model(model, options)
         self.config: ModelConfig = loaded.config
         self.plan: ExecutionPlan = loaded.plan
         self._decoder: _native.Decoder = loaded.decoder
-        self.position = 0  # tokens in the cache, and number of the next one
+        self._fingerprint = fingerprint(loaded.file, loaded.config, loaded.plan, options)
+        self._token_ids: list[int] = []
+
+    @property
+    def position(self) -> int:
+        """Tokens in the cache, and number of the next one."""
+        return len(self._token_ids)
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Those in the cache."""
+        return list(self._token_ids)
 
     def reset(self) -> None:
         """Begins another sequence."""
-        self.position = 0
+        self._token_ids = []
 
     def decode_step(self, token_id: int) -> npt.NDArray[np.float32]:
         """[vocab_size] logits after one more token.
@@ -68,9 +92,55 @@ class ModelRuntime:
         for start in range(0, len(token_ids), most):
             piece = np.array(token_ids[start : start + most], np.int32)
             handle = self._decoder.enqueue(self._step(piece), None)
-            self.position += len(piece)
+            self._token_ids += piece.tolist()
         logits: npt.NDArray[np.float32] = self._decoder.logits(handle)[0].copy()
         return logits
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the sequence with its keys and values to a file, which it replaces.
+
+        Raises InvalidArgumentError if there is nothing to save, and OSError.
+        """
+        if not self._token_ids:
+            msg = "there is no sequence to save: no token has been computed"
+            raise InvalidArgumentError(msg)
+        header = self._header(self.position)
+        blocks = (self._decoder.read_kv(block) for block in range(header.num_blocks))
+        write_session(Path(path), header, np.array(self._token_ids, np.int32), blocks)
+
+    def restore(self, path: str | os.PathLike[str]) -> Restored:
+        """Takes up a saved sequence in place of this one; the next step goes on behind it.
+
+        Where the file is of another model or other options, or damaged, tokens are computed again
+        instead, and the note says so. Raises ModelFileError for what is no saved session,
+        InvalidArgumentError for one that does not fit, and OSError; this sequence then stays.
+        """
+        with opened_session(Path(path), self._decoder.max_model_len) as saved:
+            ids = saved.token_ids.tolist()
+            if not 0 <= min(ids) <= max(ids) < self._decoder.vocab_size:
+                msg = f"{path}: a token is outside [0, {self._decoder.vocab_size})"
+                raise ModelFileError(msg)
+            self.reset()
+            note = None
+            if saved.header != self._header(len(ids)):
+                note = "it was saved by another model, version or with other options"
+            else:
+                num_blocks = 0
+                for num_blocks, block in enumerate(saved.blocks(), start=1):
+                    self._decoder.write_kv(num_blocks - 1, block)
+                self._token_ids = ids[: num_blocks * self._decoder.block_size]
+                if num_blocks < saved.header.num_blocks:
+                    note = f"block {num_blocks} of its keys and values is damaged"
+        missing = ids[self.position :]
+        if missing:
+            self.extend(missing)
+        return Restored(len(ids), len(missing), note)
+
+    def _header(self, num_tokens: int) -> SessionHeader:
+        decoder = self._decoder
+        return SessionHeader(
+            self._fingerprint, decoder.block_size, decoder.kv_block_bytes, num_tokens
+        )
 
     def _step(self, token_ids: npt.NDArray[np.int32]) -> _Step:
         count = len(token_ids)
