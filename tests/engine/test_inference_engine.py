@@ -12,7 +12,6 @@ from rocmforge.errors import (
     DeviceError,
     InvalidArgumentError,
     UnavailableError,
-    UnsupportedError,
 )
 
 
@@ -114,11 +113,6 @@ def test_what_needs_a_model_or_a_start_says_so(model: FakeModel) -> None:  # noq
     engine.close()
     with pytest.raises(UnavailableError, match="closed"):
         engine.submit_request([1])
-
-
-def test_onnx_is_unsupported_and_says_what_is_missing() -> None:
-    with pytest.raises(UnsupportedError, match="no ONNX runtime"):
-        InferenceEngine().load_onnx_model("model.onnx")
 
 
 def test_threads_submit_ask_and_cancel_at_once(engine: InferenceEngine, model: FakeModel) -> None:

@@ -10,13 +10,17 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, final
 
+import numpy as np
+import numpy.typing as npt
+
 from rocmforge.engine.config import EngineConfig
 from rocmforge.engine.messages import Cancel, Event, Finished, TokenEvent
 from rocmforge.engine.request import FINAL_STATE, FinishReason, RequestState
 from rocmforge.engine.sampling import SamplingParams
 from rocmforge.engine.session import Session
 from rocmforge.engine.stats import EngineStats
-from rocmforge.errors import InvalidArgumentError, UnavailableError, UnsupportedError
+from rocmforge.errors import InvalidArgumentError, UnavailableError
+from rocmforge.model.onnx_embedder import OnnxEmbedder
 
 # Ended requests whose status can still be asked for; older ones are forgotten.
 MAX_ENDED_KEPT: Final = 1024
@@ -50,6 +54,7 @@ class InferenceEngine:
     def __init__(self, config: EngineConfig | None = None) -> None:
         self.config = config or EngineConfig()
         self._session: Session | None = None
+        self._embedder: OnnxEmbedder | None = None
         self._is_started = False
         self._loading = threading.Lock()
         self._records = _Records()
@@ -57,15 +62,24 @@ class InferenceEngine:
     def load_gguf_model(self, path: str | os.PathLike[str]) -> None:
         """Loads the only model of this engine. Raises what loading an `LLM` does."""
         with self._loading:
-            if self._session is not None:
-                msg = f"{self._session.name} is loaded already; an engine runs one model"
-                raise InvalidArgumentError(msg)
+            self._check_empty()
             self._session = Session.load(path, self.config)
 
     def load_onnx_model(self, path: str | os.PathLike[str]) -> None:
-        """Raises UnsupportedError: this build has no ONNX runtime."""
-        msg = f"{os.fspath(path)}: this build has no ONNX runtime; it loads GGUF files"
-        raise UnsupportedError(msg)
+        """Loads an embedding model, for embed() alone; see `OnnxEmbedder` for what lies beside it.
+
+        Raises UnsupportedError without onnxruntime (the extra `onnx`), and what `OnnxEmbedder` does.
+        """
+        with self._loading:
+            self._check_empty()
+            self._embedder = OnnxEmbedder(path, self.config.threads)
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """[len(texts), dim] of a model that load_onnx_model() has loaded, each of length 1."""
+        if self._embedder is None:
+            msg = "no embedding model is loaded; call load_onnx_model() first"
+            raise UnavailableError(msg)
+        return self._embedder.embed(texts)
 
     def start(self) -> None:
         """Lets requests in."""
@@ -131,6 +145,13 @@ class InferenceEngine:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _check_empty(self) -> None:
+        loaded = [self._session.name] if self._session is not None else []
+        loaded += [self._embedder.path.name] if self._embedder is not None else []
+        if loaded:
+            msg = f"{loaded[0]} is loaded already; an engine runs one model"
+            raise InvalidArgumentError(msg)
 
     def _loaded(self) -> Session:
         if self._session is None:
