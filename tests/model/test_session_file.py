@@ -78,6 +78,17 @@ def test_a_restored_sequence_goes_on_with_the_same_bits(
     assert np.array_equal(second.decode_step(5), first.decode_step(5))
 
 
+@pytest.mark.parametrize("architecture", ["phi3", "deepseek2", "gemma3"])
+def test_other_caches_and_rotations_are_restored_alike(tmp_path: Path, architecture: str) -> None:
+    """Frequencies that are tensors of the file, latent attention, windows."""
+    model = write_tiny_model(tmp_path / "tiny.gguf", architecture, "Q8_0")
+    first, second = runtime(model), runtime(model)
+    first.extend(IDS)
+    first.save(tmp_path / "session")
+    assert second.restore(tmp_path / "session").note is None
+    assert np.array_equal(second.decode_step(5), first.decode_step(5))
+
+
 def test_the_keys_and_values_are_read_and_not_computed(
     model: Path, original: ModelRuntime, saved: Path
 ) -> None:
@@ -160,6 +171,8 @@ def test_other_options_compute_it_again_and_say_so(
 def test_another_model_of_the_same_shape_is_told_apart(tmp_path: Path, saved: Path) -> None:
     path = write_tiny_model(tmp_path / "other.gguf", "llama", "Q8_0", seed=1)
     assert runtime(path).restore(saved).num_recomputed == len(IDS)
+    same = write_tiny_model(tmp_path / "moved.gguf", "llama", "Q8_0")
+    assert runtime(same, max_model_len=64).restore(saved).num_recomputed == 0
 
 
 def sealed(saved: bytes, at: int, value: bytes) -> bytes:

@@ -7,12 +7,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from rocmforge import _native
 from rocmforge.gguf import GGUFFile, TensorInfo
 from rocmforge.model.config import ModelConfig
-from rocmforge.model.decoder_index import decoder_index
 from rocmforge.model.execution_plan import ExecutionPlan
 from rocmforge.model.options import LoadOptions
 
@@ -23,13 +23,16 @@ _SAMPLE_BYTES = 64
 def fingerprint(
     file: GGUFFile, config: ModelConfig, plan: ExecutionPlan, options: LoadOptions
 ) -> bytes:
-    """[32] SHA-256 over the forward pass, samples of every tensor, options, and where layers run."""
-    index = decoder_index(file, config)
+    """[32] SHA-256 over the configuration, samples of every tensor, options, and where layers run.
+
+    `file` may have been closed.
+    """
     facts = {
         "version": _native.BUILD.version,
-        "spec": index["spec"],
-        "weights": [(w["name"], w["type"], w["shape"]) for w in index["weights"]],
-        "context": plan.cache.max_model_len,  # some rotations depend on it
+        "config": repr(replace(config, name="")),  # which may be the file's path
+        "tensors": [(t.name, t.type.name, t.shape) for t in file.tensors.values()],
+        # Which of two sets of rotations is used depends on it.
+        "context": plan.cache.max_model_len if config.rope.has_long_factors else None,
         "kv_dtype": options.kv_dtype,
         "block_size": options.block_size,
         "activations": options.activations,
