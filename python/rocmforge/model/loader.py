@@ -57,14 +57,21 @@ def embedded_model() -> Path:
     return Path(str(resources.files("rocmforge") / "data" / EMBEDDED_MODEL))
 
 
+def open_model(model: str | os.PathLike[str] | None) -> GGUFFile:
+    """The file of a model, the embedded one's for None. Raises what opening a file raises."""
+    return GGUFFile.open(embedded_model() if model is None else located(model))
+
+
 def load_model(
-    path: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str] | GGUFFile | None = None,
     options: LoadOptions | None = None,
     progress: LoadProgress | None = None,
 ) -> LoadedModel:
     """Loads a GGUF model, the embedded one for None; `progress` can be watched meanwhile.
 
-    `path` is a file's, or the name of a model that has been pulled, owner/repo[:file].
+    `model` is a file's path, the name of a model that has been pulled, owner/repo[:file], or a file
+    that is open already and is closed afterwards.
+
     Raises InvalidArgumentError for an option out of range, UnsupportedError for a device that
     cannot be used, OutOfMemoryError if not even one sequence fits, and what opening a file raises.
     """
@@ -75,7 +82,7 @@ def load_model(
         msg = f"activations is {options.activations!r}; it can be 'auto' or 'float'"
         raise InvalidArgumentError(msg)
 
-    with GGUFFile.open(embedded_model() if path is None else located(path)) as file:
+    with model if isinstance(model, GGUFFile) else open_model(model) as file:
         config = ModelConfig.from_gguf(file)
         check_tensors(file, config)
         plan = plan_model(file, config, options)
