@@ -34,7 +34,7 @@ class RocmForge:
         num_blocks = -(-cache_tokens // config.block_size)
         options = dataclasses.replace(config.load_options(), num_blocks=num_blocks)
         model = load_model(path, options)
-        self._bench = Bench(model, config.scheduler_config())
+        self._bench = Bench(model, config.scheduler_config(model.decoder.max_num_tokens))
         decoder = model.decoder
         return {
             "load_s": model.load_s,

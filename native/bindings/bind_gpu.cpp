@@ -18,6 +18,7 @@
 #include "gpu/device.hpp"
 #include "gpu/emulation.hpp"
 #include "gpu/limits.hpp"
+#include "gpu/matrix_library.hpp"
 
 namespace py = pybind11;
 
@@ -264,6 +265,8 @@ void bind_gpu(py::module_& m) {
   m.def("copy_bandwidth", &gpu::copy_bandwidth, py::arg("driver"), py::arg("ordinal"),
         py::arg("bytes"), py::call_guard<py::gil_scoped_release>(),
         "Bytes a second, read and written, of copies within a device's memory.");
+  m.def("matrix_library", &gpu::MatrixLibrary::find, py::arg("driver"),
+        "The vendor's library for matrix products, where it is installed.");
   m.def("model_problem", &gpu::model_problem, py::arg("spec"),
         "Why GPU kernels cannot run layers of this model, or ''.");
   m.def("columns_problem", &gpu::columns_problem, py::arg("columns"),

@@ -264,6 +264,7 @@ class NativeDecoder {
     const std::string problem = gpu_ ? gpu_->graphs().problem() : "";
     return problem.empty() ? std::nullopt : std::optional(problem);
   }
+  std::string gemm_report() const { return gpu_ ? gpu_->gemm_report() : ""; }
   std::int64_t num_replays() const { return gpu_ ? gpu_->graphs().num_replays() : 0; }
   std::int64_t num_device_allocations() const {
     return gpu_ ? gpu_->device().num_allocations() : 0;
@@ -450,6 +451,7 @@ void bind_model(py::module_& m) {
       .def_property_readonly("num_threads", count([](const D& d) { return d.num_threads(); }))
       .def_property_readonly("num_launches", count([](const D& d) { return d.num_launches(); }))
       .def_property_readonly("recording_problem", &D::recording_problem)
+      .def_property_readonly("gemm_report", &D::gemm_report)
       .def_property_readonly("num_replays", count([](const D& d) { return d.num_replays(); }))
       .def_property_readonly("num_device_allocations",
                              count([](const D& d) { return d.num_device_allocations(); }))

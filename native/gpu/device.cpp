@@ -132,7 +132,7 @@ void Device::launch(Function f, const Grid& grid, int threads, const void* args,
                                             " blocks in direction " + std::string(1, "xyz"[i]) +
                                             "; the device takes 1 to " +
                                             std::to_string(properties_.max_grid[i]));
-  if (!is_recording_) ++num_launches_;
+  count_launch();
   driver_->launch(f,
                   {{static_cast<std::uint32_t>(grid.x), static_cast<std::uint32_t>(grid.y),
                     static_cast<std::uint32_t>(grid.z)},

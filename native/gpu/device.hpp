@@ -53,6 +53,10 @@ class Device {
   void launch(Function f, const Grid& grid, const Args& args, int threads = kThreads) {
     launch(f, grid, threads, &args, sizeof(args));
   }
+  // Of a library's, which it made itself.
+  void count_launch() {
+    if (!is_recording_) ++num_launches_;
+  }
   std::int64_t num_launches() const { return num_launches_; }
   // The launches of `work`, written down instead of made. The caller destroys the graph.
   Graph record(const std::function<void()>& work);

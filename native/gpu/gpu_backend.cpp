@@ -79,8 +79,7 @@ LinearPtr GpuBackend::prepare(std::span<const Tensor> parts, WeightUse use) {
   const bool quantized = !options_.float_activations && use == WeightUse::kProducts;
   auto weights = std::make_unique<GpuWeights>(device_, weights_, parts, quantized);
   if (weights->any_quantized()) most_columns_ = std::max(most_columns_, weights->cols());
-  weight_scratch_ =
-      std::max(weight_scratch_, linear_.weight_scratch(*weights, options_.limits.max_num_tokens));
+  linear_.announce(*weights, options_.limits.max_num_tokens);
   return weights;
 }
 
@@ -175,9 +174,7 @@ void GpuBackend::reserve_step_memory(const DecoderSpec& spec) {
   hidden_is_quantizable_ = spec.hidden_size % 32 == 0;
   if (most_columns_) {
     quantized_ = reserve<std::byte>(slots * q8_row_bytes(most_columns_));
-    linear_.use_scratch(reserve<std::uint16_t>(slots * most_columns_),
-                        weight_scratch_ ? reserve<std::uint16_t>(weight_scratch_ / 2) : nullptr,
-                        weight_scratch_);
+    linear_.prepare(activations_, slots * most_columns_, tokens);
   }
   const auto half = static_cast<std::int64_t>(spec.rope.inv_freq.size());
   if (half) {

@@ -37,6 +37,8 @@ class GpuBackend final : public Backend {
   Device& device() { return device_; }
   const MemoryBudget& budget() const { return budget_; }
   const StepGraphs& graphs() const { return graphs_; }
+  // Who multiplies matrices with hundreds of columns, and why.
+  const std::string& gemm_report() const { return linear_.gemm_report(); }
 
   std::string_view name() const override { return device_.properties().name; }
   StoragePtr allocate(std::int64_t bytes) override;
@@ -131,7 +133,6 @@ class GpuBackend final : public Backend {
   bool input_is_ready_ = false;  // of the next fused layer
   // Buffers of a step beyond the decoder's.
   std::int64_t most_columns_ = 0;  // of a matrix whose products quantize or round activations
-  std::int64_t weight_scratch_ = 0;
   std::byte* quantized_ = nullptr;
   float *cos_ = nullptr, *sin_ = nullptr, *inv_freq_ = nullptr;
   float *partial_ = nullptr, *partial_ml_ = nullptr;

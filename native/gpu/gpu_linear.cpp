@@ -121,24 +121,33 @@ bool GpuWeights::any_quantized() const {
 }
 
 GpuLinear::GpuLinear(Device& device, bool deterministic)
-    : device_(device), deterministic_(deterministic), to_bf16_(device.kernel("to_bf16")) {
-  for (std::size_t i = 0; i < std::size(kGemmRows); ++i)
-    gemm_[i] = device.find_kernel("gemm_r" + std::to_string(kGemmRows[i]));
-}
+    : device_(device),
+      deterministic_(deterministic),
+      to_bf16_(device.kernel("to_bf16")),
+      gemm_(device) {}
 
-void GpuLinear::use_scratch(std::uint16_t* activations, std::uint16_t* weights,
-                            std::int64_t weight_bytes) {
-  activations_ = activations;
-  weights_ = weights;
-  weight_bytes_ = weight_bytes;
-}
-
-std::int64_t GpuLinear::weight_scratch(const GpuWeights& w, std::int64_t max_columns) const {
-  std::int64_t bytes = 0;
-  if (deterministic_ || w.num_matrices() > 1 || max_columns < kMinGemmColumns) return bytes;
+void GpuLinear::announce(const GpuWeights& w, std::int64_t max_columns) {
+  if (deterministic_ || w.num_matrices() > 1 || max_columns < kMinGemmColumns) return;
   for (const GpuWeights::Part& part : w.parts())
-    if (part.dequantize) bytes = std::max(bytes, part.rows * w.cols() * kBf16);
-  return std::min(bytes, kMaxWeightScratch);
+    if (part.dequantize) decoded_.push_back({part.rows, w.cols(), w.rows()});
+}
+
+void GpuLinear::prepare(Arena& arena, std::int64_t activations, std::int64_t max_columns) {
+  const auto reserve = [&](std::int64_t bytes) {
+    return static_cast<std::uint16_t*>(arena.allocate(bytes));
+  };
+  activations_ = reserve(activations * kBf16);
+  for (const Decoded& d : decoded_)
+    weight_bytes_ = std::max(weight_bytes_, std::min(d.rows * d.k * kBf16, kMaxWeightScratch));
+  if (weight_bytes_ == 0) return;
+  weights_ = reserve(weight_bytes_);
+  for (const Decoded& d : decoded_) {
+    const std::int64_t step = rows_at_once(d.k);
+    if (step == 0) continue;
+    if (d.rows >= step) gemm_.announce(step, d.k, d.y_stride);
+    if (d.rows % step) gemm_.announce(d.rows % step, d.k, d.y_stride);
+  }
+  gemm_.prepare(arena, max_columns);
 }
 
 GpuLinear::Family GpuLinear::family(const GpuWeights& w, const GpuWeights::Part& part,
@@ -147,14 +156,14 @@ GpuLinear::Family GpuLinear::family(const GpuWeights& w, const GpuWeights::Part&
   if (!part.mma[0]) return columns < kMinTileColumns ? Family::kFewColumns : Family::kTiles;
   if (columns < kMinMmaColumns) return Family::kFewColumns;
   const bool decodes_once =
-      columns >= kMinGemmColumns && w.num_matrices() == 1 && rows_at_once(w) > 0;
+      columns >= kMinGemmColumns && w.num_matrices() == 1 && rows_at_once(w.cols()) > 0;
   return decodes_once ? Family::kGemm : Family::kMma;
 }
 
 // Rows that the memory for weights holds.
-std::int64_t GpuLinear::rows_at_once(const GpuWeights& w) const {
+std::int64_t GpuLinear::rows_at_once(std::int64_t k) const {
   constexpr std::int64_t kWhole = std::end(kGemmRows)[-1];
-  return weight_bytes_ / (w.cols() * kBf16) / kWhole * kWhole;
+  return weight_bytes_ / (k * kBf16) / kWhole * kWhole;
 }
 
 bool GpuLinear::reads_quantized(const GpuWeights& w, std::int64_t columns) const {
@@ -240,7 +249,7 @@ void GpuLinear::multiply_mma(float* y, const GpuWeights& w, const GpuWeights::Pa
 
 void GpuLinear::multiply_gemm(float* y, const GpuWeights& w, const GpuWeights::Part& part,
                               const Columns& columns) {
-  const std::int64_t step = rows_at_once(w);
+  const std::int64_t step = rows_at_once(w.cols());
   for (std::int64_t row = 0; row < part.rows; row += step) {
     const std::int64_t rows = std::min(step, part.rows - row);
     const DequantizeArgs decode{weights_, part.blocks + row * part.row_bytes, part.row_bytes,
@@ -256,8 +265,7 @@ void GpuLinear::multiply_gemm(float* y, const GpuWeights& w, const GpuWeights::P
     args.y_stride = w.rows();
     args.rows = static_cast<std::int32_t>(rows);
     args.k = static_cast<std::int32_t>(w.cols());
-    const std::size_t size = gemm_size(rows, columns.max);
-    device_.launch(gemm_[size], gemm_grid(rows, columns.max, kGemmRows[size]), args);
+    gemm_.multiply(args, columns.max);
   }
 }
 
@@ -271,12 +279,6 @@ std::size_t GpuLinear::mma_size(std::int64_t rows, std::int64_t columns) const {
   };
   while (size > 0 && 2 * blocks() < device_.properties().num_multiprocessors) --size;
   return size;
-}
-
-// Large blocks where there are enough of them: at least two rounds of one on every multiprocessor.
-std::size_t GpuLinear::gemm_size(std::int64_t rows, std::int64_t columns) const {
-  const Grid large = gemm_grid(rows, columns, kGemmRows[1]);
-  return gemm_[1] && large.x * large.y >= 2 * device_.properties().num_multiprocessors ? 1 : 0;
 }
 
 void GpuLinear::multiply_tiles(float* y, const float* x, const GpuWeights& w,

@@ -16,6 +16,7 @@
 
 #include "gpu/arena.hpp"
 #include "gpu/device.hpp"
+#include "gpu/gpu_gemm.hpp"
 #include "include/args.hpp"
 #include "ops/backend.hpp"
 
@@ -72,10 +73,14 @@ class GpuLinear {
  public:
   GpuLinear(Device& device, bool deterministic);
 
-  // Memory for the activations of a product as bf16, and for weights as bf16 if that is used.
-  void use_scratch(std::uint16_t* activations, std::uint16_t* weights, std::int64_t weight_bytes);
-  // The bytes for weights that products with w of at most so many columns can use.
-  std::int64_t weight_scratch(const GpuWeights& w, std::int64_t max_columns) const;
+  // Tells of weights before prepare(), and of the most columns of products with them.
+  void announce(const GpuWeights& w, std::int64_t max_columns);
+  // Takes memory for the activations of a product as bf16, and for weights as bf16 if any that were
+  // announced are multiplied so.
+  void prepare(Arena& arena, std::int64_t activations, std::int64_t max_columns);
+
+  // Who multiplies hundreds of columns, and why.
+  const std::string& gemm_report() const { return gemm_.report(); }
 
   // Whether products of so many typical columns read quantized activations, or floats, or both.
   bool reads_quantized(const GpuWeights& w, std::int64_t columns) const;
@@ -88,9 +93,8 @@ class GpuLinear {
  private:
   enum class Family { kFewColumns, kMma, kGemm, kTiles };
   Family family(const GpuWeights& w, const GpuWeights::Part& part, std::int64_t columns) const;
-  std::int64_t rows_at_once(const GpuWeights& w) const;
+  std::int64_t rows_at_once(std::int64_t k) const;
   std::size_t mma_size(std::int64_t rows, std::int64_t columns) const;
-  std::size_t gemm_size(std::int64_t rows, std::int64_t columns) const;
   void round_activations(const float* x, const GpuWeights& w, const Columns& columns);
   void multiply_part(float* y, const float* x, const void* quantized, const GpuWeights& w,
                      const GpuWeights::Part& part, const Columns& columns);
@@ -104,7 +108,11 @@ class GpuLinear {
   Device& device_;
   bool deterministic_;
   Function to_bf16_;
-  std::array<Function, std::size(kGemmRows)> gemm_;  // null: not with this GPU
+  GpuGemm gemm_;
+  struct Decoded {
+    std::int64_t rows, k, y_stride;
+  };
+  std::vector<Decoded> decoded_;  // what may be decoded to memory
   std::uint16_t *activations_ = nullptr, *weights_ = nullptr;
   std::int64_t weight_bytes_ = 0;
 };

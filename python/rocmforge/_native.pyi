@@ -83,6 +83,9 @@ class gpu:
     @staticmethod
     def copy_bandwidth(driver: str, ordinal: int, bytes: int) -> float: ...
     @staticmethod
+    def matrix_library(driver: str) -> str:
+        """The vendor's library for matrix products; raises UnsupportedError if there is none."""
+    @staticmethod
     def model_problem(spec: DecoderSpec) -> str:
         """Why GPU kernels cannot run layers of this model, or ''."""
     @staticmethod
@@ -379,6 +382,9 @@ class Decoder:
     def num_threads(self) -> int: ...
     @property
     def num_launches(self) -> int: ...
+    @property
+    def gemm_report(self) -> str:
+        """What multiplies matrices with hundreds of tokens on a GPU, and why; '' without one."""
     @property
     def num_replays(self) -> int:
         """Steps that a GPU replayed instead of launching them kernel by kernel."""

@@ -37,3 +37,25 @@ def test_a_gpu_is_described_with_its_memory_and_its_display(tmp_path: Path) -> N
     )
     assert checks["code objects"].detail == "gfx1100.hsaco"
     assert checks["hip:0"].detail == "no hip library"
+
+
+def one_device(driver: str) -> list[dict[str, Any]]:
+    if driver == "hip":
+        return [{}]
+    return nothing_installed(driver)
+
+
+def test_a_runtime_with_devices_is_asked_for_its_matrix_library(tmp_path: Path) -> None:
+    def find(driver: str) -> str:
+        return f"a library for {driver}"
+
+    def diagnosed(find: Any) -> dict[str, Any]:
+        checks = diagnose(tmp_path, tmp_path, list_devices=one_device, matrix_library=find)
+        return {check.name: check for check in checks}
+
+    checks = diagnosed(find)
+    assert checks["hip matrix library"].detail == "a library for hip"
+    assert "cuda matrix library" not in checks
+    missing = diagnosed(nothing_installed)["hip matrix library"]
+    assert not missing.ok
+    assert missing.detail.startswith("no hip library; own kernels")

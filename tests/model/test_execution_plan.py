@@ -15,7 +15,7 @@ from rocmforge.gguf import GGUFFile
 from rocmforge.model.config import ModelConfig
 from rocmforge.model.device_choice import DeviceChoice
 from rocmforge.model.execution_plan import ExecutionPlan, plan_on
-from rocmforge.model.gpu_devices import emulated_gpus
+from rocmforge.model.gpu_devices import GpuDevice, emulated_gpus
 from rocmforge.model.gpu_memory import step_bytes
 from rocmforge.model.options import LoadOptions
 
@@ -190,3 +190,28 @@ def test_every_tensor_is_of_the_part_that_reads_it(tmp_path: Path) -> None:
         }
         assert set().union(*of.values()) == set(file.tensors)
         assert all(part.formats == ("Q8_0",) for part in parts)
+
+
+LARGE = replace(GPU, num_multiprocessors=132, shares_host_memory=False, memory_bytes=64 << 30)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "options", "tokens"),
+    [
+        (LARGE, {"long_steps": True}, 2048),
+        (LARGE, {}, 512),
+        (LARGE, {"long_steps": True, "max_num_tokens": 4096}, 4096),
+        (LARGE, {"long_steps": True, "gpu_layers": 2}, 512),
+        (replace(LARGE, num_multiprocessors=48), {"long_steps": True}, 512),
+        (replace(LARGE, shares_host_memory=True), {"long_steps": True}, 512),
+        (replace(LARGE, memory_bytes=1 << 30), {"long_steps": True}, 512),
+        (None, {"long_steps": True}, 512),
+    ],
+)
+def test_steps_are_long_on_a_large_gpu_that_has_the_whole_model(
+    path: Path, gpu: GpuDevice | None, options: dict[str, Any], tokens: int
+) -> None:
+    with GGUFFile.open(path) as file:
+        config = ModelConfig.from_gguf(file)
+        got = plan_on(DeviceChoice(gpu, "usable"), file, config, LoadOptions(**options))
+    assert got.max_num_tokens == tokens

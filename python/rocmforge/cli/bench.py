@@ -57,7 +57,7 @@ def bench(
     loading = LoadProgress()
     with progress(f"loading {model_name(load.model)}", loading.text):
         model = load_model(load.model, config.load_options(), loading)
-    runs = Bench(model, config.scheduler_config())
+    runs = Bench(model, config.scheduler_config(model.decoder.max_num_tokens))
     results = [runs.run(test, repetitions, note) for test in tests]
     _report(model, results, json_output)
 

@@ -30,7 +30,7 @@ class EngineConfig:
     """Bit-equal results whatever else runs."""
     activations: Activations = "auto"
     max_num_batched_tokens: int | None = None
-    """Tokens of one step; None: 512, or max_num_seqs if that is more."""
+    """Tokens of one step; None: what suits the device, 512 on most (or max_num_seqs if more)."""
     max_queue: int = 256
     """Requests that may wait for their first step."""
 
@@ -46,14 +46,19 @@ class EngineConfig:
             block_size=self.block_size,
             max_num_seqs=self.max_num_seqs,
             max_num_tokens=self.scheduler_config().max_num_batched_tokens,
+            long_steps=self.max_num_batched_tokens is None,
             deterministic=self.deterministic,
             activations=self.activations,
         )
 
-    def scheduler_config(self) -> SchedulerConfig:
-        """Raises InvalidArgumentError for limits that leave nothing to run."""
+    def scheduler_config(self, decoder_tokens: int | None = None) -> SchedulerConfig:
+        """For a decoder whose steps take so many tokens.
+
+        Raises InvalidArgumentError for limits that leave nothing to run.
+        """
+        usual = decoder_tokens or max(512, self.max_num_seqs)
         return SchedulerConfig(
-            max_num_batched_tokens=self.max_num_batched_tokens or max(512, self.max_num_seqs),
+            max_num_batched_tokens=self.max_num_batched_tokens or usual,
             max_num_seqs=self.max_num_seqs,
             max_queue=self.max_queue,
         )

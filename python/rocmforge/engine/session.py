@@ -64,7 +64,7 @@ class Session:
         self.pooling = pooling
         self.host = EngineHost(
             decoder,
-            config.scheduler_config(),
+            config.scheduler_config(decoder.max_num_tokens),
             compile_grammar=_grammars_of(tokenizer, decoder.vocab_size),
         )
 

@@ -26,6 +26,7 @@ def diagnose(
     folder: Path | None = None,
     access: Access = os.access,
     list_devices: Callable[[str], list[dict[str, Any]]] = _native.gpu.devices,
+    matrix_library: Callable[[str], str] = _native.gpu.matrix_library,
 ) -> list[Check]:
     """Kernel driver, permissions, runtimes, code objects, then every GPU; see find_gpus()."""
     folder = folder or code_objects()
@@ -37,7 +38,10 @@ def diagnose(
         checks.append(
             Check(f"AMD GPU {number}", missing is None, f"{text}; {missing}" if missing else text)
         )
-    checks += [_runtime("hip", list_devices), _runtime("cuda", list_devices)]
+    for name in ("hip", "cuda"):
+        checks.append(_runtime(name, list_devices))
+        if checks[-1].ok:
+            checks.append(_matrix_library(name, matrix_library))
     built = sorted(path.name for path in folder.glob("*") if path.suffix in {".hsaco", ".cubin"})
     detail = ", ".join(built) or "this build has none: it runs on the CPU"
     checks.append(Check("code objects", bool(built), detail))
@@ -54,6 +58,14 @@ def _runtime(name: str, list_devices: Callable[[str], list[dict[str, Any]]]) -> 
     except RocmForgeError as error:
         return Check(f"{name} runtime", False, str(error))
     return Check(f"{name} runtime", count > 0, f"devices: {count}")
+
+
+def _matrix_library(driver: str, find: Callable[[str], str]) -> Check:
+    name = f"{driver} matrix library"
+    try:
+        return Check(name, True, find(driver))
+    except RocmForgeError as error:
+        return Check(name, False, f"{error}; own kernels multiply long prompts, more slowly")
 
 
 def _gpu_text(gpu: AmdGpu) -> str:

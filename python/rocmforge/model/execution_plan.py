@@ -9,7 +9,7 @@ on the CPU, whatever was asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NoReturn
 
 from rocmforge.errors import OutOfMemoryError, UnsupportedError
@@ -25,7 +25,12 @@ from rocmforge.model.cache_size import (
 from rocmforge.model.config import ModelConfig
 from rocmforge.model.device_choice import DeviceChoice, choose_device, falls_back
 from rocmforge.model.gpu_devices import GpuDevice
-from rocmforge.model.gpu_memory import gpu_cache_budget, gpu_memory_left, gpu_memory_limit
+from rocmforge.model.gpu_memory import (
+    gpu_cache_budget,
+    gpu_memory_left,
+    gpu_memory_limit,
+    long_step,
+)
 from rocmforge.model.host import available_memory
 from rocmforge.model.model_parts import ModelPart, model_parts, weight_bytes
 from rocmforge.model.options import LoadOptions
@@ -62,6 +67,7 @@ class ExecutionPlan:
     parts: tuple[LayerPlan, ...]
     cache: CacheSize
     draws_tokens: bool  # else nothing is made of the output but embeddings
+    max_num_tokens: int  # of one step
 
     @property
     def layers(self) -> tuple[LayerPlan, ...]:
@@ -116,16 +122,37 @@ def plan_on(
 ) -> ExecutionPlan:
     """The plan for a device; of a GPU's memory that may be used, `share` is.
 
-    Raises OutOfMemoryError with the sizes if what must be on a device does not fit there,
+    Steps are longer than options.max_num_tokens where that suits the GPU and the whole model is
+    there. Raises OutOfMemoryError with the sizes if what must be on a device does not fit there,
     UnsupportedError if no layer can run on the GPU, and either if `require_gpu` cannot be kept.
     """
+    if choice.gpu and (tokens := long_step(config, options, choice.gpu)):
+        longer = replace(options, max_num_tokens=tokens, require_gpu=False)
+        try:
+            plan = _plan_on(choice, file, config, longer, share)
+        except OutOfMemoryError:
+            pass
+        else:
+            if all(plan.on_gpu):
+                return plan
+    return _plan_on(choice, file, config, options, share)
+
+
+def _plan_on(
+    choice: DeviceChoice,
+    file: GGUFFile,
+    config: ModelConfig,
+    options: LoadOptions,
+    share: float,
+) -> ExecutionPlan:
     parts, kv_bytes = model_parts(file, config), layer_block_bytes(config, options)
+    tokens = options.max_num_tokens
     if choice.gpu is None:
         plans = (
             LayerPlan(part, "cpu", choice.reason, choice.is_fallback, kv_bytes * part.is_layer)
             for part in parts
         )
-        return ExecutionPlan(choice, tuple(plans), fit_cache(config, options), config.causal)
+        return ExecutionPlan(choice, tuple(plans), fit_cache(config, options), config.causal, tokens)
     if all(part.problem for part in parts if part.is_layer):
         msg = f"{choice.name}: {next(part.problem for part in parts if part.is_layer)}"
         raise UnsupportedError(msg)
@@ -147,7 +174,7 @@ def plan_on(
             free = max(0, free - gpu_memory_limit(choice.gpu, options))
         pools.append(host_pool(config.num_layers - fitting, options, free))
     cache = fit_cache(config, options, pools=pools)
-    plan = ExecutionPlan(choice, tuple(plans), cache, config.causal)
+    plan = ExecutionPlan(choice, tuple(plans), cache, config.causal, tokens)
     if options.require_gpu and plan.num_fallbacks:
         _refuse(plan)
     return plan

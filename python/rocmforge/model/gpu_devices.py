@@ -51,6 +51,7 @@ class GpuDevice:
     code_object: Path | None = None
     memory_bytes: int | None = None  # free
     wave_size: int | None = None
+    num_multiprocessors: int = 0
     drives_display: bool = False
     shares_host_memory: bool = False  # what is free is the host's
 
@@ -224,6 +225,7 @@ def _device(
         code_object=path,
         memory_bytes=device["free_bytes"],
         wave_size=device["wave_size"],
+        num_multiprocessors=device.get("num_multiprocessors", 0),
         drives_display=drives_display,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from rocmforge.errors import OutOfMemoryError
@@ -12,6 +13,16 @@ from rocmforge.model.options import LoadOptions
 _PAGE: Final = 4096
 # Chunks of arenas that are not full, staging, step parameters.
 _OVERHEAD: Final = 96 << 20
+# Weights as bf16 (native/gpu/gpu_linear.cpp), and the workspace of a matrix library.
+_MOST_DECODED: Final = 256 << 20
+_WORKSPACE: Final = 32 << 20
+# Steps that decode weights to memory first.
+_DECODING_TOKENS: Final = 256
+# Tokens of a step that a large GPU takes: decoding all weights takes an eighth of its time then, a
+# third of it with 512.
+LONG_STEP: Final = 2048
+_LARGE_GPU: Final = 100  # multiprocessors: others would keep single tokens waiting for too long
+_LONG_STEP_SHARE: Final = 1 / 16  # of the memory that may be used, for its buffers
 _ATTENTION_SPLITS: Final = 8  # parts of a sequence that attention computes side by side, at most
 
 
@@ -74,4 +85,19 @@ def step_bytes(config: ModelConfig, options: LoadOptions) -> int:
     split = tokens if options.deterministic else seqs
     partial = split * config.num_heads * _ATTENTION_SPLITS * (config.value_dim + 2)
     logits = seqs * (config.vocab_size + config.hidden_size)
-    return 4 * (tokens * floats + partial + logits) + 64 * _PAGE + _OVERHEAD
+    decoded = 0
+    if tokens >= _DECODING_TOKENS and not options.deterministic and options.activations == "auto":
+        rows = max(config.vocab_size, 2 * ffn, q + kv)
+        decoded = min(2 * rows * widest, _MOST_DECODED) + _WORKSPACE
+    return 4 * (tokens * floats + partial + logits) + decoded + 64 * _PAGE + _OVERHEAD
+
+
+def long_step(config: ModelConfig, options: LoadOptions, gpu: GpuDevice) -> int | None:
+    """Tokens of one step that suit a GPU better than options.max_num_tokens, where they may."""
+    longer = replace(options, max_num_tokens=LONG_STEP)
+    if not options.long_steps or options.max_num_tokens >= LONG_STEP:
+        return None
+    if gpu.num_multiprocessors < _LARGE_GPU or gpu.shares_host_memory:
+        return None
+    room = gpu_memory_limit(gpu, options) * _LONG_STEP_SHARE
+    return LONG_STEP if step_bytes(config, longer) <= room else None

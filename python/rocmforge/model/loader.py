@@ -49,7 +49,11 @@ class LoadedModel:
 
     @property
     def placement(self) -> tuple[Placement, ...]:
-        return self.plan.placement()
+        placed = self.plan.placement()
+        if not self.decoder.gemm_report:
+            return placed
+        products = Placement("long products", self.plan.choice.name, self.decoder.gemm_report)
+        return (*placed, products)
 
 
 def embedded_model() -> Path:
@@ -160,7 +164,7 @@ def _decoder(
         num_blocks=cache.num_blocks,
         block_size=options.block_size,
         # Where tokens see those after them, a step has all of a sequence.
-        max_num_tokens=max(options.max_num_tokens, 0 if config.causal else cache.max_model_len),
+        max_num_tokens=max(plan.max_num_tokens, 0 if config.causal else cache.max_model_len),
         max_num_seqs=options.max_num_seqs,
         max_model_len=cache.max_model_len,
         gpu=None if gpu is None else gpu.native(gpu_memory_limit(gpu, options)),

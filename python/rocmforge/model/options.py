@@ -23,5 +23,6 @@ class LoadOptions:
     num_blocks: int | None = None  # of the KV cache, instead of what memory_fraction gives
     max_num_seqs: int = 64
     max_num_tokens: int = 512  # of one step; more where whole sequences have to fit
+    long_steps: bool = False  # a large GPU may take steps of more tokens than that
     deterministic: bool = False
     activations: Activations = "auto"
