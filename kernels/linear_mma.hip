@@ -95,7 +95,7 @@ struct WeightStream {
       if (is_inside) values = Parts::unpack(raw[i], part);
       for (int p = 0; p < Parts::kPieces; ++p) {
         std::uint32_t words[8];
-        round_piece<Parts>(words, values, p);
+        round_piece<Block>(words, values, p);
         const int piece = (begin + Parts::offset(part, p)) / 8;
         store16(tile.at(row_of(i), piece), {{words[0], words[1], words[2], words[3]}});
         store16(tile.at(row_of(i), piece + 1), {{words[4], words[5], words[6], words[7]}});

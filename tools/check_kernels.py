@@ -28,7 +28,7 @@ INSTRUCTIONS = {
     "load16": re.compile(r"global_load_(b128|dwordx4)"),
     "mma": re.compile(r"v_(wmma_f32_16x16x16|mfma_f32_16x16x(16|8))_?b?f16"),
 }
-MATRIX_KINDS = ("_MMA", "_GEMM", "_ATTEND_MMA")
+MATRIX_KINDS = ("_MMA", "_DIRECT", "_MATRIX", "_GEMM", "_ATTEND_MMA")
 TOO_LARGE = {("attend_mma", "bf16_d128"), ("attend_mma", "q8_0_d128")}  # for gfx11's registers
 CACHES = ("f32", "f16", "bf16", "q8_0")
 STEP_COLUMNS = (1, 4)
@@ -91,9 +91,12 @@ def _variants(kind: str, operation: str, formats: list[tuple[str, str]]) -> list
         integer = operation == "linear_q8"
         usable = [name for name, activation in formats if not integer or activation == "kQ8x32"]
         return [f"{name}_c{columns}" for name in usable for columns in (1, 4, 8)]
-    if kind == "_MMA":
+    if kind in ("_MMA", "_DIRECT"):
         usable = [name for name, activation in formats if activation == "kQ8x32"]
-        return [f"{name}_c{columns}" for name in usable for columns in (16, 32, 64)]
+        widths = (16, 32, 64) if kind == "_MMA" else (16, 32)
+        return [f"{name}_c{columns}" for name in usable for columns in widths]
+    if kind == "_MATRIX":
+        return [""]
     if kind == "_QUANTIZED":
         return [name for name, activation in formats if activation == "kQ8x32"]
     if kind == "_GEMM":

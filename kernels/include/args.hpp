@@ -172,6 +172,30 @@ struct LinearMmaArgs {
 };
 constexpr int kMmaColumns[] = {16, 32, 64};
 
+// rf_to_tiles: columns of a product as rf_linear_direct reads them. Tiles of 16 columns by 16
+// values, 512 bytes each in the target's own order (mma.hpp: MmaShare), by columns, then by values;
+// as many as hold num_columns rounded up to 32, what is beyond the columns being 0.
+struct ToTilesArgs {
+  void* y;         // bf16
+  const float* x;  // [columns, k], k % 16 == 0
+  const std::int32_t* num_columns;
+  std::int32_t k;
+};
+
+// rf_linear_direct_<format>_c<C>: rf_linear_mma's product for few columns, of one matrix; C columns
+// of kDirectColumns a block. Where the target has no matrix cores these kernels do not exist.
+struct LinearDirectArgs {
+  float* y;       // [columns, y_stride]
+  const void* w;  // raw blocks [rows, k]
+  const void* x;  // rf_to_tiles
+  const std::int32_t* num_columns;
+  std::int64_t row_bytes;
+  std::int64_t y_stride;
+  std::int32_t rows;
+  std::int32_t k;
+};
+constexpr int kDirectColumns[] = {16, 32};
+
 // rf_dequantize_<format>: rows of weights rounded to bf16; formats of activation type kQ8x32; fewer
 // than 2^31 weights.
 struct DequantizeArgs {

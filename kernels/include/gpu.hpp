@@ -14,9 +14,9 @@
 //                                  publish() and receive() by all threads around it, see
 //                                  arrival.hpp
 //   shuffle_xor<kWave, kMask>(v)   of 32-bit values; every lane of the wave must take part
-//   dot4, select_bytes, load16, store16, load_words, half_to_float, bytes_to_floats, pack_bf16,
-//   exp, sqrt, fma, round_to_even, uniform, opaque, scheduling_fence, AsyncCopy, end_copies,
-//   finish_copies
+//   dot4, select_bytes, load16, store16, load_words, half_to_float, bytes_to_floats,
+//   codes_to_floats, pack_bf16, exp, sqrt, fma, round_to_even, uniform, opaque, scheduling_fence,
+//   AsyncCopy, end_copies, finish_copies
 // Matrix cores: mma.hpp.
 #pragma once
 

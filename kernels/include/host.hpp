@@ -139,6 +139,12 @@ RF_DEVICE void bytes_to_floats(float* f, std::uint32_t bytes) {
   for (int i = 0; i < 4; ++i) f[i] = static_cast<std::int8_t>(bytes >> (8 * i));
 }
 
+// The four bytes of a word, below 128 each, plus kCodeBase.
+constexpr int kCodeBase = 0;
+RF_DEVICE void codes_to_floats(float* f, std::uint32_t bytes) {
+  for (int i = 0; i < 4; ++i) f[i] = static_cast<float>(bytes >> (8 * i) & 0xff);
+}
+
 RF_DEVICE std::uint32_t pack_bf16(float low, float high) {
   return quant::float_to_bf16(low) | static_cast<std::uint32_t>(quant::float_to_bf16(high)) << 16;
 }

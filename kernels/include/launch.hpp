@@ -63,6 +63,19 @@ constexpr Grid linear_mma_grid(std::int64_t rows, std::int64_t max_columns, int 
   return {ceil_div(max_columns, c), ceil_div(rows, mma_rows(c)), matrices};
 }
 
+// Of linear_direct with c columns a block: this many of its waves share rows and take the depth in
+// turns, as many as shared memory has activations for: that there are blocks for every
+// multiprocessor counts most.
+constexpr int direct_depth_waves(int c) { return c == 16 ? 4 : 2; }
+// c of kDirectColumns; neighbouring blocks share weights.
+constexpr Grid linear_direct_grid(std::int64_t rows, std::int64_t max_columns, int c, int wave) {
+  return {ceil_div(max_columns, c), ceil_div(rows, kThreads / wave / direct_depth_waves(c) * 16)};
+}
+// to_tiles: a block 16 columns by 64 values
+constexpr Grid to_tiles_grid(std::int64_t max_columns, std::int64_t k) {
+  return {ceil_div(max_columns, 32) * 2, ceil_div(k, 64)};
+}
+
 // 32 weights a thread: with formats that are decoded 64 at once half of the blocks have nothing to
 // do
 constexpr Grid dequantize_grid(std::int64_t rows, std::int64_t k) {

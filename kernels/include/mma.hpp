@@ -14,6 +14,13 @@
 //                                   kSlots of them, kRowLanes neighbouring lanes share their rows
 //   multiply_add<Type>(sums, a, b)  Type Bf16 or F16; every lane of the wave must take part
 //   operand_of<kWave, Type>(d, scratch) D, rounded, as an A; the wave's scratch is 512 bytes
+//   MmaShare<kWave>                for operands made of 16 values of each row that lie elsewhere
+//   for
+//                                   every lane, in 16 / kValues steps: kRows rows of a lane, which
+//                                   kLanes lanes share, a lane as number(lane); word(row, value) is
+//                                   where in a tile of 16 rows by 16 values load(tile, step) has
+//                                   it, operand(words, step) takes words[r][0..7], 16 values of row
+//                                   r
 // Which of the shared dimension's values a lane holds is nobody's business: A and B agree in it.
 //
 // Neighbouring elements of a D row lie in neighbouring lanes or in one lane on every target, so

@@ -26,6 +26,8 @@ using MmaMap = MmaMapGfx9;
 
 template <int kWave>
 using MmaOperand = MappedOperand<MmaMap<kWave>>;
+template <int kWave>
+using MmaShare = MappedShare<MmaMap<kWave>>;
 
 template <int kWave, class At>
 RF_DEVICE MmaOperand<kWave> load_operand(At at) {

@@ -14,6 +14,8 @@ template <int kWave>
 using MmaMap = std::conditional_t<kWave == 32, MmaMapGfx11, MmaMapGfx9>;
 template <int kWave>
 using MmaOperand = MappedOperand<MmaMap<kWave>>;
+template <int kWave>
+using MmaShare = MappedShare<MmaMap<kWave>>;
 
 template <int kWave, class At>
 RF_DEVICE MmaOperand<kWave> load_operand(At at) {

@@ -55,6 +55,31 @@ struct MappedOperand {
   }
 };
 
+// MmaShare of these maps: of a tile what is loaded at once lies together.
+template <class Map>
+struct MappedShare {
+  static constexpr int kRows = 1, kValues = Map::kValues, kLanes = 16 / kValues;
+  static constexpr int kWords = kValues / 2;
+  RF_DEVICE static int row(int lane, int) { return lane % 16; }
+  RF_DEVICE static int number(int lane) { return Map::first_value(lane) / kValues; }
+  RF_DEVICE static int word(int, int row, int value) {
+    return (value / kValues * 16 + row) * kWords + value % kValues / 2;
+  }
+  template <class Words>
+  RF_DEVICE static MappedOperand<Map> operand(const Words& words, int step) {
+    MappedOperand<Map> o;
+    RF_UNROLL
+    for (int i = 0; i < kWords; ++i) o.v[i] = words[0][step * kWords + i];
+    return o;
+  }
+  RF_DEVICE static MappedOperand<Map> load(const std::uint32_t* words, int, int step) {
+    MappedOperand<Map> o;
+    const std::uint32_t* from = words + (step * 16 + thread_index() % 16) * kWords;
+    load_words<kWords, kWords * 4 < 16 ? kWords * 4 : 16>(o.v, from);
+    return o;
+  }
+};
+
 // By way of shared memory: lanes hold columns of D, and rows of an operand.
 template <int kWave, class Map, class Type, class Sums>
 RF_DEVICE MappedOperand<Map> operand_through(const Sums& d, std::uint32_t* scratch) {

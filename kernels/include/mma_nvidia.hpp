@@ -37,6 +37,29 @@ RF_DEVICE MmaOperand<kWave> load_operand(At at) {
   return o;
 }
 
+template <int kWave>
+struct MmaShare {
+  static constexpr int kRows = 2, kLanes = 4, kValues = 4;
+  RF_DEVICE static int row(int lane, int r) { return lane / 4 + 8 * r; }
+  RF_DEVICE static int number(int lane) { return lane % 4; }
+  // Lanes that load at once have two rows of four tiles, which are neighbours, 2 or 4 apart: to be
+  // in different banks then.
+  RF_DEVICE static int spread(int tile) { return (tile + tile / 4) % 4 * 2; }
+  RF_DEVICE static int word(int tile, int row, int value) {
+    return (value / 4 * 8 + (row % 8 ^ spread(tile))) * 4 + value % 4 / 2 * 2 + row / 8;
+  }
+  template <class Words>
+  RF_DEVICE static MmaOperand<kWave> operand(const Words& words, int step) {
+    return {
+        {words[0][2 * step], words[1][2 * step], words[0][2 * step + 1], words[1][2 * step + 1]}};
+  }
+  RF_DEVICE static MmaOperand<kWave> load(const std::uint32_t* words, int tile, int step) {
+    const int row = thread_index() % kWave / 4 ^ spread(tile);
+    const Words4 w = load16(words + (step * 8 + row) * 4);
+    return {{w.v[0], w.v[1], w.v[2], w.v[3]}};
+  }
+};
+
 #define RF_MMA_HALF(type)                                          \
   asm("mma.sync.aligned.m16n8k16.row.col.f32." type "." type       \
       ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};" \

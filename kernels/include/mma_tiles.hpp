@@ -27,15 +27,35 @@ struct MmaTile {
 #endif
 };
 
-// The 16 weights of a piece of a chunk as bf16: eight words.
-template <class Parts>
-RF_DEVICE void round_piece(std::uint32_t* words, const typename Parts::Type& chunk, int p) {
-  constexpr bool kMins = sizeof(typename Parts::Type) > sizeof(Chunk<Parts::kPieces, false>);
+// Whether all codes of a format lie in -64..63: those without mins are signed then, others are not.
+template <class Block>
+constexpr bool kSmallCodes = true;
+template <>
+inline constexpr bool kSmallCodes<quant::BlockQ8_0> = false;
+template <>
+inline constexpr bool kSmallCodes<quant::BlockIQ4_NL> = false;
+template <>
+inline constexpr bool kSmallCodes<quant::BlockIQ4_XS> = false;
+
+// The 16 weights of a piece of a chunk as bf16: eight words. Small codes are multiplied as
+// base + code, the product with the base, which float32 holds, being taken off with the min.
+template <class Block>
+RF_DEVICE void round_piece(std::uint32_t* words, const typename Chunks<Block>::Type& chunk, int p) {
+  constexpr bool kMins =
+      sizeof(typename Chunks<Block>::Type) > sizeof(Chunk<Chunks<Block>::kPieces, false>);
+  constexpr bool kSmall = kSmallCodes<Block>;
+  const float scale = chunk.scale[p];
+  const float base = static_cast<float>(kSmall ? kCodeBase + (kMins ? 0 : 64) : 0);
+  const float offset = kMins ? -fma(base, scale, chunk.min[kMins ? p : 0]) : -base * scale;
+  RF_UNROLL
   for (int i = 0; i < 4; ++i) {
     float w[4];
-    bytes_to_floats(w, chunk.q[p][i]);
-    for (int j = 0; j < 4; ++j)
-      w[j] = kMins ? fma(w[j], chunk.scale[p], -chunk.min[kMins ? p : 0]) : w[j] * chunk.scale[p];
+    if constexpr (kSmall)
+      codes_to_floats(w, kMins ? chunk.q[p][i] : (chunk.q[p][i] ^ 0x40404040u) & 0x7f7f7f7fu);
+    else
+      bytes_to_floats(w, chunk.q[p][i]);
+    RF_UNROLL
+    for (int j = 0; j < 4; ++j) w[j] = fma(w[j], scale, offset);
     words[2 * i] = pack_bf16(w[0], w[1]);
     words[2 * i + 1] = pack_bf16(w[2], w[3]);
   }

@@ -149,6 +149,14 @@ RF_DEVICE void bytes_to_floats(float* f, std::uint32_t bytes) {
     f[i] = __uint_as_float(__byte_perm(raised, 0x4b000000u, 0x7650u + i)) - 8388736.0f;
 }
 
+// The four bytes of a word, below 128 each, plus kCodeBase: one instruction each, as the mantissas
+// of 128 + byte.
+constexpr int kCodeBase = 128;
+RF_DEVICE void codes_to_floats(float* f, std::uint32_t bytes) {
+  for (unsigned i = 0; i < 4; ++i)
+    f[i] = __uint_as_float(__byte_perm(bytes, 0x43000000u, 0x7044u + (i << 8)));
+}
+
 // Both rounded to bf16, to nearest and even; `low` in the low half.
 RF_DEVICE std::uint32_t pack_bf16(float low, float high) {
   std::uint32_t packed;

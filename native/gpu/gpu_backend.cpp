@@ -174,7 +174,7 @@ void GpuBackend::reserve_step_memory(const DecoderSpec& spec) {
   hidden_is_quantizable_ = spec.hidden_size % 32 == 0;
   if (most_columns_) {
     quantized_ = reserve<std::byte>(slots * q8_row_bytes(most_columns_));
-    linear_.prepare(activations_, slots * most_columns_, tokens);
+    linear_.prepare(activations_, slots, most_columns_, tokens);
   }
   const auto half = static_cast<std::int64_t>(spec.rope.inv_freq.size());
   if (half) {
@@ -231,7 +231,8 @@ void GpuBackend::begin_step(Step& s) {
   step_.set(s.batch);
   num_tokens_ = s.batch.num_tokens();
   num_slots_ = num_tokens_ * std::max(s.spec.num_experts_used, 1);
-  step_is_fused_ = fused_ && fused_->covers(s.batch);
+  // What the fused stages read as 8 bits for four tokens at a time, matrix cores read at once.
+  step_is_fused_ = fused_ && num_tokens_ < linear_.min_mma_columns() && fused_->covers(s.batch);
   const auto half = static_cast<std::int64_t>(s.spec.rope.inv_freq.size());
   if (!half) return;
   const RopeAnglesArgs args{cos_,
@@ -311,7 +312,8 @@ void GpuBackend::head(Step& s, const Storage& norm) {
 void GpuBackend::output(Activations& a, std::int64_t rows, const LinearWeights& w) {
   device_.make_current();
   const float* x = a.head_normed->floats();
-  if (fused_ && rows <= FusedStep::kMaxTokens && fused_->covers(w))
+  if (fused_ && rows <= FusedStep::kMaxTokens && rows < linear_.min_mma_columns() &&
+      fused_->covers(w))
     return fused_->output(a.logits->floats(), x, quantized_, rows, w);
   rows_are_logit_rows_ = true;
   linear(a.logits->floats(), {x, rows, w.cols()}, w);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <limits>
 #include <string>
 
 #include "core/error.hpp"
@@ -15,6 +16,8 @@ namespace {
 constexpr std::int64_t kMinTileColumns = 32;
 // Matrix cores take 16 columns in the time of one; below this many the dot products are faster.
 constexpr std::int64_t kMinMmaColumns = 5;
+// More of one matrix share the decoding of weights in a tile.
+constexpr std::int64_t kMaxDirectColumns = 64;
 // Decoding all weights to memory and reading them from there is paid back by this many columns.
 constexpr std::int64_t kMinGemmColumns = 256;
 constexpr std::int64_t kBf16 = 2;
@@ -34,6 +37,9 @@ GpuWeights::Part part_of(Device& device, const Tensor& t, bool quantized) {
     for (std::size_t i = 0; i < std::size(kMmaColumns); ++i)
       part.mma[i] =
           device.find_kernel("linear_mma_" + format + "_c" + std::to_string(kMmaColumns[i]));
+    for (std::size_t i = 0; part.mma[0] && i < std::size(kDirectColumns); ++i)
+      part.direct[i] =
+          device.kernel("linear_direct_" + format + "_c" + std::to_string(kDirectColumns[i]));
     if (part.mma[0]) part.dequantize = device.kernel("dequantize_" + format);
   }
   part.tiles = device.kernel("linear_tile_" + format);
@@ -124,19 +130,25 @@ GpuLinear::GpuLinear(Device& device, bool deterministic)
     : device_(device),
       deterministic_(deterministic),
       to_bf16_(device.kernel("to_bf16")),
+      to_tiles_(device.find_kernel("to_tiles")),
       gemm_(device) {}
 
 void GpuLinear::announce(const GpuWeights& w, std::int64_t max_columns) {
-  if (deterministic_ || w.num_matrices() > 1 || max_columns < kMinGemmColumns) return;
+  if (deterministic_ || w.num_matrices() > 1) return;
+  for (const GpuWeights::Part& part : w.parts()) uses_mma_ |= part.mma[0] != nullptr;
+  if (max_columns < kMinGemmColumns) return;
   for (const GpuWeights::Part& part : w.parts())
     if (part.dequantize) decoded_.push_back({part.rows, w.cols(), w.rows()});
 }
 
-void GpuLinear::prepare(Arena& arena, std::int64_t activations, std::int64_t max_columns) {
+void GpuLinear::prepare(Arena& arena, std::int64_t rows, std::int64_t most_cols,
+                        std::int64_t max_columns) {
   const auto reserve = [&](std::int64_t bytes) {
     return static_cast<std::uint16_t*>(arena.allocate(bytes));
   };
-  activations_ = reserve(activations * kBf16);
+  // Columns in whole blocks of linear_direct.
+  constexpr std::int64_t kWhole = std::end(kDirectColumns)[-1];
+  activations_ = reserve((rows + kWhole - 1) / kWhole * kWhole * most_cols * kBf16);
   for (const Decoded& d : decoded_)
     weight_bytes_ = std::max(weight_bytes_, std::min(d.rows * d.k * kBf16, kMaxWeightScratch));
   if (weight_bytes_ == 0) return;
@@ -155,6 +167,7 @@ GpuLinear::Family GpuLinear::family(const GpuWeights& w, const GpuWeights::Part&
   if (deterministic_) return Family::kFewColumns;
   if (!part.mma[0]) return columns < kMinTileColumns ? Family::kFewColumns : Family::kTiles;
   if (columns < kMinMmaColumns) return Family::kFewColumns;
+  if (columns <= kMaxDirectColumns && w.num_matrices() == 1) return Family::kDirect;
   const bool decodes_once =
       columns >= kMinGemmColumns && w.num_matrices() == 1 && rows_at_once(w.cols()) > 0;
   return decodes_once ? Family::kGemm : Family::kMma;
@@ -164,6 +177,10 @@ GpuLinear::Family GpuLinear::family(const GpuWeights& w, const GpuWeights::Part&
 std::int64_t GpuLinear::rows_at_once(std::int64_t k) const {
   constexpr std::int64_t kWhole = std::end(kGemmRows)[-1];
   return weight_bytes_ / (k * kBf16) / kWhole * kWhole;
+}
+
+std::int64_t GpuLinear::min_mma_columns() const {
+  return uses_mma_ ? kMinMmaColumns : std::numeric_limits<std::int64_t>::max();
 }
 
 bool GpuLinear::reads_quantized(const GpuWeights& w, std::int64_t columns) const {
@@ -180,11 +197,16 @@ bool GpuLinear::reads_floats(const GpuWeights& w, std::int64_t columns) const {
 
 void GpuLinear::multiply(float* y, const float* x, const void* quantized, const GpuWeights& w,
                          const Columns& columns) {
-  bool rounded = false;
+  bool rounded = false, tiled = false;
   for (const GpuWeights::Part& part : w.parts()) {
     switch (family(w, part, columns.typical)) {
       case Family::kFewColumns:
         multiply_part(y, x, quantized, w, part, columns);
+        break;
+      case Family::kDirect:
+        if (!tiled) tile_activations(x, w, columns);
+        tiled = true;
+        multiply_direct(y, w, part, columns);
         break;
       case Family::kMma:
         if (!rounded) round_activations(x, w, columns);
@@ -206,6 +228,11 @@ void GpuLinear::multiply(float* y, const float* x, const void* quantized, const 
 void GpuLinear::round_activations(const float* x, const GpuWeights& w, const Columns& columns) {
   const ToBf16Args args{activations_, x, columns.row_count, static_cast<std::int32_t>(w.cols())};
   device_.launch(to_bf16_, row_grid(columns.max_rows, w.cols()), args);
+}
+
+void GpuLinear::tile_activations(const float* x, const GpuWeights& w, const Columns& columns) {
+  const ToTilesArgs args{activations_, x, columns.row_count, narrow(w.cols())};
+  device_.launch(to_tiles_, to_tiles_grid(columns.max_rows, w.cols()), args);
 }
 
 void GpuLinear::multiply_part(float* y, const float* x, const void* quantized, const GpuWeights& w,
@@ -236,6 +263,17 @@ void GpuLinear::multiply_part(float* y, const float* x, const void* quantized, c
       part.few_columns[shared],
       linear_grid(part.rows, columns.max, kLinearColumns[shared], device_.properties().wave_size),
       args);
+}
+
+void GpuLinear::multiply_direct(float* y, const GpuWeights& w, const GpuWeights::Part& part,
+                                const Columns& columns) {
+  const std::size_t size = columns.max > kDirectColumns[0] ? 1 : 0;
+  const LinearDirectArgs args{y + part.row_begin, part.blocks, activations_,      columns.count,
+                              part.row_bytes,     w.rows(),    narrow(part.rows), narrow(w.cols())};
+  device_.launch(part.direct[size],
+                 linear_direct_grid(part.rows, columns.max, kDirectColumns[size],
+                                    device_.properties().wave_size),
+                 args);
 }
 
 void GpuLinear::multiply_mma(float* y, const GpuWeights& w, const GpuWeights::Part& part,

@@ -3,9 +3,10 @@
 // Families: 8-bit activations and integer dot products, for few columns; float activations,
 // for few columns, where the format is a float one or the caller wants them; matrix cores with bf16
 // activations, for more columns, where the GPU has them and the caller does not want float ones, in
-// two ways: weights decoded in each tile, or once for hundreds of columns; else tiles with float
-// activations. A column gets the same bits however many share a launch within
-// the first two; where results may not depend on the number of columns, the others are not used.
+// three ways: weights decoded straight into operands for up to 64 columns of one matrix, in each
+// tile, or once for hundreds of columns; else tiles with float activations. A column gets the same
+// bits however many share a launch within the first two; where results may not depend on the number
+// of columns, the others are not used.
 #pragma once
 
 #include <array>
@@ -31,8 +32,9 @@ class GpuWeights final : public LinearWeights {
     std::int64_t row_begin, rows, row_bytes, matrix_bytes;
     bool quantized;  // whether few columns are multiplied as 8-bit activations
     std::array<Function, std::size(kLinearColumns)> few_columns;
-    std::array<Function, std::size(kMmaColumns)> mma;  // null: not with this GPU or format
-    Function dequantize;                               // null where mma is
+    std::array<Function, std::size(kMmaColumns)> mma;        // null: not with this GPU or format
+    std::array<Function, std::size(kDirectColumns)> direct;  // null where mma is
+    Function dequantize;                                     // null where mma is
     Function tiles, embed;
   };
 
@@ -75,13 +77,15 @@ class GpuLinear {
 
   // Tells of weights before prepare(), and of the most columns of products with them.
   void announce(const GpuWeights& w, std::int64_t max_columns);
-  // Takes memory for the activations of a product as bf16, and for weights as bf16 if any that were
-  // announced are multiplied so.
-  void prepare(Arena& arena, std::int64_t activations, std::int64_t max_columns);
+  // Takes memory for so many rows of activations of at most so many columns as bf16, and for
+  // weights as bf16 if any that were announced are multiplied so, by max_columns.
+  void prepare(Arena& arena, std::int64_t rows, std::int64_t most_cols, std::int64_t max_columns);
 
   // Who multiplies hundreds of columns, and why.
   const std::string& gemm_report() const { return gemm_.report(); }
 
+  // Columns from which on products take matrix cores; more than any if none do.
+  std::int64_t min_mma_columns() const;
   // Whether products of so many typical columns read quantized activations, or floats, or both.
   bool reads_quantized(const GpuWeights& w, std::int64_t columns) const;
   bool reads_floats(const GpuWeights& w, std::int64_t columns) const;
@@ -91,13 +95,16 @@ class GpuLinear {
                 const Columns& columns);
 
  private:
-  enum class Family { kFewColumns, kMma, kGemm, kTiles };
+  enum class Family { kFewColumns, kDirect, kMma, kGemm, kTiles };
   Family family(const GpuWeights& w, const GpuWeights::Part& part, std::int64_t columns) const;
   std::int64_t rows_at_once(std::int64_t k) const;
   std::size_t mma_size(std::int64_t rows, std::int64_t columns) const;
   void round_activations(const float* x, const GpuWeights& w, const Columns& columns);
+  void tile_activations(const float* x, const GpuWeights& w, const Columns& columns);
   void multiply_part(float* y, const float* x, const void* quantized, const GpuWeights& w,
                      const GpuWeights::Part& part, const Columns& columns);
+  void multiply_direct(float* y, const GpuWeights& w, const GpuWeights::Part& part,
+                       const Columns& columns);
   void multiply_mma(float* y, const GpuWeights& w, const GpuWeights::Part& part,
                     const Columns& columns);
   void multiply_gemm(float* y, const GpuWeights& w, const GpuWeights::Part& part,
@@ -107,7 +114,8 @@ class GpuLinear {
 
   Device& device_;
   bool deterministic_;
-  Function to_bf16_;
+  bool uses_mma_ = false;        // for any weights announced
+  Function to_bf16_, to_tiles_;  // to_tiles_: null where no kernels read them
   GpuGemm gemm_;
   struct Decoded {
     std::int64_t rows, k, y_stride;

@@ -91,15 +91,17 @@ def test_a_step_allocates_nothing_and_is_replayed_from_its_third_time_on(decoder
 
 
 @pytest.mark.parametrize("weight_format", ["Q4_K", "Q5_K", "Q6_K", "Q4_0", "Q5_0", "Q8_0", "F16"])
-def test_steps_of_up_to_eight_sequences_take_five_launches_a_layer(
+def test_steps_of_few_sequences_take_five_launches_a_layer(
     tmp_path: Path, weight_format: str
 ) -> None:
+    """Up to four; eight where no matrix cores take the weights, which are faster from five on."""
     path = write_tiny_model(tmp_path / "m.gguf", "llama", weight_format, head_dim=64)
     options = LoadOptions(device="host:0", max_num_seqs=9, max_num_tokens=64, threads=1)
     decoder = load_model(path, options).decoder
     launches = [launches_of(decoder, sequences) for sequences in (1, 4, 8, 9)]
-    assert launches[:3] == [2 * 5 + 4] * 3
-    assert launches[3] > 20  # one by one
+    fused = 3 if weight_format == "F16" else 2
+    assert launches[:fused] == [2 * 5 + 4] * fused
+    assert min(launches[fused:]) > 20  # one by one
 
 
 def launches_of(decoder: Any, sequences: int) -> int:
