@@ -5,11 +5,11 @@
 // are copied to shared memory as they are, for the waves of a block, which share rows and columns
 // out or take the depth in turns. The sums of those are added at the end.
 //
-// What a step costs an H200 with 16 columns: 64 weights of two rows a lane are some 450
-// instructions of the pipe that selects bytes and converts, at half rate, so 28672 x 4096 weights
-// take 17 us where their bytes need 15; measured 43 us (32 columns 51 to 55, 64 columns 92), three
-// times faster than through shared memory for 64. Activations read from memory instead cost 54, 95
-// and 160: their latency stood before every product.
+// Bytes alone would take 15 us of an H200 for 28672 x 4096 weights of Q4_K, the instructions that
+// select bytes and convert, at half rate, 17; measured 43 us with 16 columns, 55 with 32 and 92
+// with
+// 64. The gap is not explained yet. Activations read from memory by every wave cost 54, 95 and 160:
+// their latency stood before every product.
 //
 // The error is linear_mma's.
 #include "include/decode_row.hpp"

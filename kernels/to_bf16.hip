@@ -1,4 +1,5 @@
 // Activations rounded to bf16: a block a piece of a row, four neighbouring values a thread.
+#include "include/rounded_rows.hpp"
 #include "include/row_piece.hpp"
 
 namespace rocmforge::gpu {
@@ -11,9 +12,7 @@ RF_DEVICE void to_bf16(const ToBf16Args& a) {
   if (row >= *a.num_rows || i >= a.n) return;
   float v[4];
   load_four(v, a.x + row * a.n, i, a.n);
-  auto* y = static_cast<std::uint32_t*>(a.y) + (row * a.n + i) / 2;
-  y[0] = pack_bf16(v[0], v[1]);
-  y[1] = pack_bf16(v[2], v[3]);
+  store_bf16(a.y, row * a.n + i, v);
 }
 
 }  // namespace

@@ -17,6 +17,9 @@ constexpr std::int64_t kFloat = sizeof(float);
 // Attention of single tokens is cut into parts of about so many positions, at most so many parts.
 constexpr std::int64_t kSplitPositions = 256, kMaxSplits = 8;
 
+// Rows of which there are tiles, see ToTilesArgs.
+std::int64_t tiled_rows(std::int64_t rows) { return ceil_div(rows, 32) * 32; }
+
 class DeviceStorage final : public Storage {
  public:
   DeviceStorage(Arena& arena, std::int64_t bytes)
@@ -147,10 +150,14 @@ void GpuBackend::load_kernels(const DecoderSpec& spec, KvType type) {
   k_ = {
       .rms_norm = kernel("rms_norm"),
       .rms_norm_q8 = kernel("rms_norm_q8"),
+      .rms_norm_bf16 = kernel("rms_norm_bf16"),
+      .rms_norm_tiles = device_.find_kernel("rms_norm_tiles"),
       .rms_norm_heads = kernel("rms_norm_heads"),
       .quantize = kernel("quantize"),
       .silu_mul = kernel("silu_mul"),
       .silu_mul_q8 = kernel("silu_mul_q8"),
+      .silu_mul_bf16 = kernel("silu_mul_bf16"),
+      .silu_mul_tiles = device_.find_kernel("silu_mul_tiles"),
       .add = kernel("add"),
       .add_bias = kernel("add_bias"),
       .gather_rows = kernel("gather_rows"),
@@ -337,6 +344,7 @@ void GpuBackend::rms_norm_heads(float* x, std::int64_t rows, std::int64_t row_st
 PreparedActivation GpuBackend::prepare_activation(const float* x, std::int64_t rows,
                                                   std::int64_t cols, const LinearWeights& user) {
   const GpuWeights& w = gpu_weights(user);
+  linear_.set_rounded(nullptr);
   if (linear_.reads_quantized(w, typical_columns(w, rows))) {
     const QuantizeArgs args{quantized_, x, count(rows), narrow(cols)};
     device_.launch(k_.quantize, row_grid(rows, cols), args);
@@ -349,8 +357,18 @@ PreparedActivation GpuBackend::prepare_normed(float* normed, const float* x, con
                                               const LinearWeights& user) {
   const GpuWeights& w = gpu_weights(user);
   const std::int64_t columns = typical_columns(w, rows);
+  if (const auto form = linear_.reads_rounded(w, columns); form != GpuLinear::Rounded::kNot) {
+    const RmsNormArgs args{nullptr, linear_.rounded(), x,         weight.floats(),
+                           nullptr, count(rows),       narrow(n), eps};
+    const bool tiles = form == GpuLinear::Rounded::kTiles;
+    device_.launch(tiles ? k_.rms_norm_tiles : k_.rms_norm_bf16,
+                   norm_grid(tiles ? tiled_rows(rows) : rows), args);
+    linear_.set_rounded(normed);
+    return {normed, rows, n};
+  }
   if (!linear_.reads_quantized(w, columns))
     return Backend::prepare_normed(normed, x, weight, rows, n, eps, user);
+  linear_.set_rounded(nullptr);
   const RmsNormArgs args{linear_.reads_floats(w, columns) ? normed : nullptr,
                          quantized_,
                          x,
@@ -368,8 +386,17 @@ PreparedActivation GpuBackend::prepare_activated(float* activated, const float* 
                                                  const LinearWeights& user) {
   const GpuWeights& w = gpu_weights(user);
   const std::int64_t columns = typical_columns(w, rows);
+  if (const auto form = linear_.reads_rounded(w, columns); form != GpuLinear::Rounded::kNot) {
+    const SiluMulArgs args{nullptr, linear_.rounded(), x, count(rows), narrow(n)};
+    const bool tiles = form == GpuLinear::Rounded::kTiles;
+    device_.launch(tiles ? k_.silu_mul_tiles : k_.silu_mul_bf16,
+                   row_grid(tiles ? tiled_rows(rows) : rows, n), args);
+    linear_.set_rounded(activated);
+    return {activated, rows, n};
+  }
   if (!linear_.reads_quantized(w, columns) || linear_.reads_floats(w, columns))
     return Backend::prepare_activated(activated, x, rows, n, user);
+  linear_.set_rounded(nullptr);
   const SiluMulArgs args{nullptr, quantized_, x, count(rows), narrow(n)};
   device_.launch(k_.silu_mul_q8, row_grid(rows, n), args);
   return {activated, rows, n};

@@ -98,9 +98,11 @@ class GpuBackend final : public Backend {
     float* weight;
   };
   struct Kernels {
-    Function rms_norm, rms_norm_q8, rms_norm_heads, quantize, silu_mul, silu_mul_q8, add, add_bias,
-        gather_rows, route, sort_slots, combine, rope_angles, rope, store_kv, attend_prefill,
-        attend_mma, attend_decode, attend_combine;  // attend_mma: null if it is not used
+    // *_tiles: null without matrix cores
+    Function rms_norm, rms_norm_q8, rms_norm_bf16, rms_norm_tiles, rms_norm_heads, quantize,
+        silu_mul, silu_mul_q8, silu_mul_bf16, silu_mul_tiles, add, add_bias, gather_rows, route,
+        sort_slots, combine, rope_angles, rope, store_kv, attend_prefill, attend_mma, attend_decode,
+        attend_combine;  // attend_mma: null if it is not used
   };
   template <class T>
   T* reserve(std::int64_t count);  // of the arena of activations, as long as it lives

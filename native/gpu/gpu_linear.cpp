@@ -195,9 +195,22 @@ bool GpuLinear::reads_floats(const GpuWeights& w, std::int64_t columns) const {
   });
 }
 
+GpuLinear::Rounded GpuLinear::reads_rounded(const GpuWeights& w, std::int64_t columns) const {
+  const auto form = [&](const GpuWeights::Part& part) {
+    const Family f = family(w, part, columns);
+    if (f == Family::kDirect) return Rounded::kTiles;
+    return f == Family::kMma || f == Family::kGemm ? Rounded::kRows : Rounded::kNot;
+  };
+  const Rounded first = form(w.parts()[0]);
+  const bool alike = std::all_of(w.parts().begin(), w.parts().end(),
+                                 [&](const GpuWeights::Part& part) { return form(part) == first; });
+  return alike && w.num_matrices() == 1 ? first : Rounded::kNot;
+}
+
 void GpuLinear::multiply(float* y, const float* x, const void* quantized, const GpuWeights& w,
                          const Columns& columns) {
-  bool rounded = false, tiled = false;
+  const Rounded there = x == rounded_x_ ? reads_rounded(w, columns.typical) : Rounded::kNot;
+  bool rounded = there == Rounded::kRows, tiled = there == Rounded::kTiles;
   for (const GpuWeights::Part& part : w.parts()) {
     switch (family(w, part, columns.typical)) {
       case Family::kFewColumns:
@@ -226,11 +239,13 @@ void GpuLinear::multiply(float* y, const float* x, const void* quantized, const 
 }
 
 void GpuLinear::round_activations(const float* x, const GpuWeights& w, const Columns& columns) {
+  rounded_x_ = nullptr;
   const ToBf16Args args{activations_, x, columns.row_count, static_cast<std::int32_t>(w.cols())};
   device_.launch(to_bf16_, row_grid(columns.max_rows, w.cols()), args);
 }
 
 void GpuLinear::tile_activations(const float* x, const GpuWeights& w, const Columns& columns) {
+  rounded_x_ = nullptr;
   const ToTilesArgs args{activations_, x, columns.row_count, narrow(w.cols())};
   device_.launch(to_tiles_, to_tiles_grid(columns.max_rows, w.cols()), args);
 }

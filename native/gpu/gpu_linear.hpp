@@ -90,6 +90,15 @@ class GpuLinear {
   bool reads_quantized(const GpuWeights& w, std::int64_t columns) const;
   bool reads_floats(const GpuWeights& w, std::int64_t columns) const;
 
+  // How products with w, alone or with others, read activations rounded to bf16, if all of w does
+  // so in one way: kRows as ToBf16Args, kTiles as ToTilesArgs.
+  enum class Rounded { kNot, kRows, kTiles };
+  Rounded reads_rounded(const GpuWeights& w, std::int64_t columns) const;
+  // Where they go. Whoever puts some there says what x they are of, which multiply() then does not
+  // read again; null: of none.
+  std::uint16_t* rounded() { return activations_; }
+  void set_rounded(const float* x) { rounded_x_ = x; }
+
   // y [columns, w.rows()]. x and `quantized` as reads_floats() and reads_quantized() say.
   void multiply(float* y, const float* x, const void* quantized, const GpuWeights& w,
                 const Columns& columns);
@@ -121,6 +130,7 @@ class GpuLinear {
     std::int64_t rows, k, y_stride;
   };
   std::vector<Decoded> decoded_;  // what may be decoded to memory
+  const float* rounded_x_ = nullptr;
   std::uint16_t *activations_ = nullptr, *weights_ = nullptr;
   std::int64_t weight_bytes_ = 0;
 };
