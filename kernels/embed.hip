@@ -9,7 +9,7 @@ template <int kWave, class Block>
 RF_DEVICE void embed(const EmbedArgs& a) {
   const std::int64_t t = block_x();
   if (t >= *a.num_tokens) return;
-  const void* row = offset_bytes(a.table, a.token_ids[t] * a.row_bytes);
+  const void* row = offset_bytes(a.table, token_of(a.token_ids[t], a.drawn) * a.row_bytes);
   const int begin = block_y() * static_cast<int>(kRowPiece);
   for (int j = 0; j < 4; ++j) {
     const int i = begin + j * kThreads + thread_index();

@@ -13,7 +13,7 @@ RF_DEVICE void step_embed(const StepEmbedArgs& a) {
   const bool active = i < a.n;
   float v[4] = {};
   if (active) {
-    const void* row = offset_bytes(a.table, a.token_ids[column] * a.row_bytes);
+    const void* row = offset_bytes(a.table, token_of(a.token_ids[column], a.drawn) * a.row_bytes);
     RF_UNROLL
     for (int j = 0; j < 4; ++j) v[j] = decode_weight<Block>(row, i + j);
     store_four(a.y + column * a.n + i, v);

@@ -39,7 +39,8 @@ constexpr std::int64_t q8_row_bytes(std::int64_t k) { return (k + k / 32 * 8 + 1
 struct EmbedArgs {
   float* y;                       // [T, n]
   const void* table;              // [vocab, n] raw blocks
-  const std::int32_t* token_ids;  // [T]
+  const std::int32_t* token_ids;  // [T]; -(row + 1): the id of that row of `drawn`
+  const std::int32_t* drawn;      // -1 where none could be drawn: any token then
   const std::int32_t* num_tokens;
   std::int64_t row_bytes;  // of the table
   std::int32_t n;
@@ -359,14 +360,7 @@ struct AttendArgs {
 constexpr int kAttendDims[] = {64, 128, 256};
 constexpr int kAttendGroup[] = {1, 2, 4, 8};
 
-// rf_argmax: lowest index of the largest logit of each row; a NaN counts as the smallest.
-struct ArgmaxArgs {
-  std::int32_t* ids;    // [R]
-  const float* logits;  // [R, n]
-  const std::int32_t* num_rows;
-  std::int32_t n;
-};
-
 }  // namespace rocmforge::gpu
 
+#include "include/sample_args.hpp"
 #include "include/step_args.hpp"

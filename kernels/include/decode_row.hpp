@@ -22,4 +22,10 @@ RF_DEVICE const void* offset_bytes(const void* p, std::int64_t bytes) {
 }
 RF_DEVICE void* offset_bytes(void* p, std::int64_t bytes) { return static_cast<char*>(p) + bytes; }
 
+// A token id as EmbedArgs has it.
+RF_DEVICE std::int64_t token_of(std::int32_t id, const std::int32_t* drawn) {
+  if (id < 0) id = drawn[-1 - id];
+  return id < 0 ? 0 : id;
+}
+
 }  // namespace rocmforge::gpu

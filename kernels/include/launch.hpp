@@ -25,7 +25,7 @@ constexpr std::int64_t kRowPiece = kThreads * 4;
 constexpr Grid row_grid(std::int64_t max_rows, std::int64_t n) {
   return {max_rows, ceil_div(n, kRowPiece)};
 }
-// rms_norm, rms_norm_q8, argmax: a block a row
+// rms_norm, rms_norm_q8: a block a row
 constexpr Grid norm_grid(std::int64_t max_rows) { return {max_rows}; }
 // rms_norm_heads, rope: a wave a head
 constexpr Grid heads_grid(std::int64_t max_rows, std::int64_t heads, int wave) {
@@ -106,6 +106,11 @@ constexpr Grid attend_decode_grid(std::int64_t max_tokens, std::int64_t heads,
 }
 constexpr Grid attend_combine_grid(std::int64_t max_tokens, std::int64_t heads) {
   return {max_tokens, heads};
+}
+
+// sample_top, sample_draw
+constexpr Grid sample_grid(std::int64_t rows, std::int64_t n) {
+  return {ceil_div(n, kSampleSlice), rows};
 }
 
 // --- fused stages: as many columns as there are tokens

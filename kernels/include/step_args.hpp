@@ -48,7 +48,8 @@ struct StepInputArgs {
 struct StepEmbedArgs {
   float* y;                       // [columns, n]
   const void* table;              // [vocab, n] raw blocks
-  const std::int32_t* token_ids;  // [columns]
+  const std::int32_t* token_ids;  // [columns], as EmbedArgs'
+  const std::int32_t* drawn;
   StepOutput out;
   std::int64_t row_bytes;  // of the table
   std::int32_t n;          // % 32 == 0

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "bindings/bindings.hpp"
+#include "bindings/drawn_steps.hpp"
 #include "bindings/names.hpp"
 #include "bindings/sampling_args.hpp"
 #include "core/error.hpp"
@@ -177,6 +179,7 @@ class NativeDecoder {
       own_pool_ = std::make_unique<ThreadPool>(options.num_threads);
       pool_ = own_pool_.get();
     }
+    is_on_one_gpu_ = parts.all();
     DecoderPlacement placement{parts.embedding ? 0 : cpu, parts.output ? 0 : cpu, {}};
     for (const bool on_it : parts.layers) placement.layers.push_back(on_it ? 0 : cpu);
     decoder_ =
@@ -186,38 +189,51 @@ class NativeDecoder {
 
   std::int64_t enqueue(const py::object& batch, const py::object& sampling) {
     std::vector<Ints> keep;
-    const Batch b = batch_of(batch, keep);
+    Batch b = batch_of(batch, keep);
     std::optional<SamplingArgs> args;
     if (!sampling.is_none())
       args.emplace(sampling, b.num_logit_rows(), decoder_->spec().vocab_size);
     {
       py::gil_scoped_release nogil;
+      const DrawnStep& before = steps_.of(steps_.last());
+      if (before.on_device >= 0) {
+        b.num_drawn = static_cast<std::int64_t>(before.num_rows);
+      } else {
+        b.token_ids = steps_.known_ids(b.token_ids, before);
+      }
       decoder_->forward(b);
-      if (args) draw(args->batch());
+      DrawnStep& step = steps_.begin();
+      if (args) draw(step, args->batch());
+      steps_.end();
     }
-    has_draws_ = args.has_value();
-    wants_logprobs_ = false;
-    if (args)
-      for (const std::int32_t n : args->batch().num_logprobs) wants_logprobs_ |= n >= 0;
-    return ++last_handle_;
+    return steps_.last();
   }
 
   StepOutput collect(std::int64_t handle, const py::object& self) {
-    check_handle(handle);
-    const std::int64_t rows = has_draws_ ? decoder_->num_rows() : 0;
-    StepOutput out{py::array_t<std::int32_t>(rows, token_ids_.data(), self),
-                   py::array_t<float>(rows, logprobs_.data(), self)};
-    if (wants_logprobs_) {
+    if (handle < 1 || handle > steps_.last() || handle + lookahead() < steps_.last())
+      reject_handle(handle);
+    DrawnStep& step = steps_.of(handle);
+    if (step.on_device >= 0 && !step.is_here) {
+      py::gil_scoped_release nogil;
+      const std::span<const std::int32_t> ids = decoder_->wait_for(step.on_device);
+      std::copy(ids.begin(), ids.end(), step.token_ids.begin());
+      step.is_here = true;
+    }
+    const auto rows = static_cast<py::ssize_t>(step.num_rows);
+    StepOutput out{py::array_t<std::int32_t>(rows, step.token_ids.data(), self),
+                   py::array_t<float>(rows, step.logprobs.data(), self)};
+    if (step.has_logprobs) {
       const std::vector<py::ssize_t> shape{rows, kMaxLogprobs};
-      out.top_ids = py::array_t<std::int32_t>(shape, top_ids_.data(), self);
-      out.top_logprobs = py::array_t<float>(shape, top_logprobs_.data(), self);
+      out.top_ids = py::array_t<std::int32_t>(shape, step.top_ids.data(), self);
+      out.top_logprobs = py::array_t<float>(shape, step.top_logprobs.data(), self);
     }
     return out;
   }
 
   py::array_t<float> logits(std::int64_t handle, const py::object& self) {
     check_handle(handle);
-    check(!has_draws_, ErrorCode::kInvalidArgument, "sampling has overwritten the step's logits");
+    check(!steps_.of(handle).has_draws, ErrorCode::kInvalidArgument,
+          "sampling has overwritten the step's logits");
     const std::int64_t rows = decoder_->num_rows(), vocab = decoder_->spec().vocab_size;
     if (rows == 0) return py::array_t<float>(std::vector<py::ssize_t>{0, vocab});
     const float* data = nullptr;
@@ -265,6 +281,9 @@ class NativeDecoder {
     return problem.empty() ? std::nullopt : std::optional(problem);
   }
   std::string gemm_report() const { return gpu_ ? gpu_->gemm_report() : ""; }
+  // Steps that may be queued before the one before them is collected.
+  std::int64_t lookahead() const { return is_on_one_gpu_ ? DrawnSteps::kLookahead : 0; }
+  std::int64_t num_device_draws() const { return num_device_draws_; }
   std::int64_t num_replays() const { return gpu_ ? gpu_->graphs().num_replays() : 0; }
   std::int64_t num_device_allocations() const {
     return gpu_ ? gpu_->device().num_allocations() : 0;
@@ -272,25 +291,26 @@ class NativeDecoder {
 
  private:
   void check_handle(std::int64_t handle) const {
-    if (handle != last_handle_ || handle == 0)
-      throw Error(ErrorCode::kInvalidArgument, "handle " + std::to_string(handle) +
-                                                   " is not that of the last step, " +
-                                                   std::to_string(last_handle_));
+    if (handle != steps_.last() || handle == 0) reject_handle(handle);
+  }
+  [[noreturn]] void reject_handle(std::int64_t handle) const {
+    throw Error(ErrorCode::kInvalidArgument, "handle " + std::to_string(handle) +
+                                                 " is not that of the last step, " +
+                                                 std::to_string(steps_.last()));
   }
 
-  void draw(const SamplingBatch& sampling) {
-    const auto rows = static_cast<std::size_t>(decoder_->num_rows());
-    if (rows == 0) return;
-    if (rows > token_ids_.size()) {
-      token_ids_.resize(rows);
-      status_.resize(rows);
-      logprobs_.resize(rows);
-      top_ids_.resize(rows * kMaxLogprobs);
-      top_logprobs_.resize(rows * kMaxLogprobs);
+  void draw(DrawnStep& step, const SamplingBatch& sampling) {
+    step.has_draws = true;
+    step.resize(static_cast<std::size_t>(decoder_->num_rows()));
+    if (step.num_rows == 0) return;
+    if (decoder_->draws(sampling)) {
+      step.on_device = decoder_->draw(sampling);
+      ++num_device_draws_;
+      return;
     }
+    for (const std::int32_t n : sampling.num_logprobs) step.has_logprobs |= n >= 0;
     sampler_->sample(pool_, decoder_->logits(), decoder_->spec().vocab_size, sampling,
-                     {token_ids_.data(), status_.data(), logprobs_.data(), top_ids_.data(),
-                      top_logprobs_.data()});
+                     step.results());
   }
 
   std::vector<py::buffer_info> memory_;   // before decoder_: destroyed after it
@@ -300,11 +320,9 @@ class NativeDecoder {
   gpu::GpuBackend* gpu_ = nullptr;  // owned by decoder_; null on the CPU
   std::unique_ptr<Sampler> sampler_;
   std::int64_t max_num_seqs_;
-  std::int64_t last_handle_ = 0;
-  bool has_draws_ = false, wants_logprobs_ = false;
-  std::vector<std::int32_t> token_ids_, top_ids_;
-  std::vector<SampleStatus> status_;
-  std::vector<float> logprobs_, top_logprobs_;
+  bool is_on_one_gpu_;
+  DrawnSteps steps_;
+  std::atomic<std::int64_t> num_device_draws_{0};
 };
 
 }  // namespace
@@ -433,7 +451,7 @@ void bind_model(py::module_& m) {
       .def("hidden",
            [](py::object self, std::int64_t h) { return self.cast<D&>().hidden(h, self); })
       .def_property_readonly("progress", [](const D& d) { return d.decoder().progress(); })
-      .def_property_readonly("lookahead", [](const D&) { return 0; })
+      .def_property_readonly("lookahead", &D::lookahead)
       .def_property_readonly("vocab_size",
                              count([](const D& d) { return d.decoder().spec().vocab_size; }))
       .def_property_readonly("hidden_size",
@@ -444,6 +462,7 @@ void bind_model(py::module_& m) {
                              count([](const D& d) { return d.decoder().limits().block_size; }))
       .def_property_readonly("max_num_tokens",
                              count([](const D& d) { return d.decoder().limits().max_num_tokens; }))
+      .def_property_readonly("num_device_draws", &D::num_device_draws)
       .def_property_readonly("max_num_seqs", count([](const D& d) { return d.max_num_seqs(); }))
       .def_property_readonly("max_model_len",
                              count([](const D& d) { return d.decoder().limits().max_model_len; }))

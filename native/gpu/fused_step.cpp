@@ -112,12 +112,18 @@ StepOutput FusedStep::next(const Step& s, const Storage& norm, const LinearWeigh
           quantized ? nullptr : s.a.normed->floats(), buffers_.squares};
 }
 
-void FusedStep::embed(const Step& s, const LinearWeights& table, const StepParameters& step) {
+void FusedStep::embed(const Step& s, const LinearWeights& table, const StepParameters& step,
+                      const std::int32_t* drawn) {
   const GpuWeights::Part& part = gpu_weights(table).parts()[0];
   const std::int64_t tokens = s.batch.num_tokens();
-  const StepEmbedArgs args{s.a.hidden->floats(), part.blocks,
-                           step.token_ids(),     next(s, *s.next->attn_norm, *s.next->qkv),
-                           part.row_bytes,       spec_.hidden_size};
+  StepEmbedArgs args{};
+  args.y = s.a.hidden->floats();
+  args.table = part.blocks;
+  args.token_ids = step.token_ids();
+  args.drawn = drawn;
+  args.out = next(s, *s.next->attn_norm, *s.next->qkv);
+  args.row_bytes = part.row_bytes;
+  args.n = spec_.hidden_size;
   device_.launch(embed_[static_cast<std::size_t>(part.format)],
                  step_input_grid(tokens, spec_.hidden_size), args);
 }

@@ -42,8 +42,9 @@ class FusedStep {
   // Parts of the positions for attention: enough to fill the device, each long enough to pay.
   std::int64_t splits(const Batch& batch) const;
 
-  // The first layer's input, from the embedding table.
-  void embed(const Step& s, const LinearWeights& table, const StepParameters& step);
+  // The first layer's input, from the embedding table. `drawn`: ids that tokens may refer to.
+  void embed(const Step& s, const LinearWeights& table, const StepParameters& step,
+             const std::int32_t* drawn);
   // hidden times the weight of w's norm: what a layer that no fused one precedes starts with.
   void input(const Step& s, const LayerWeights& w);
   void qkv(const Step& s, const LayerWeights& w);

@@ -9,6 +9,7 @@
 
 #include "gpu/arena.hpp"
 #include "gpu/device.hpp"
+#include "gpu/device_sampler.hpp"
 #include "gpu/fused_step.hpp"
 #include "gpu/gpu_kv_cache.hpp"
 #include "gpu/gpu_linear.hpp"
@@ -62,6 +63,9 @@ class GpuBackend final : public Backend {
   void down(Step& s, const LayerWeights& w) override;
   void head(Step& s, const Storage& norm) override;
   void output(Activations& a, std::int64_t rows, const LinearWeights& w) override;
+  bool draws(const SamplingBatch& sampling) const override;
+  std::int64_t draw(const Storage& logits, const SamplingBatch& sampling) override;
+  std::span<const std::int32_t> wait_for(std::int64_t draw) override;
 
  protected:
   void rms_norm(float* y, const float* x, const Storage& weight, std::int64_t rows, std::int64_t n,
@@ -140,6 +144,7 @@ class GpuBackend final : public Backend {
   float *partial_ = nullptr, *partial_ml_ = nullptr;
   Experts experts_{};
   Kernels k_{};
+  std::optional<DeviceSampler> sampler_;
   std::optional<FusedStep> fused_;  // none: no layer of the model may be fused
   int decode_heads_ = 1;            // query heads of a KV head that attend_decode takes at once
 };

@@ -237,7 +237,8 @@ void Decoder::check_batch(const Batch& b) const {
         kCode, "batch: query_start_loc needs S + 1 entries and block_tables S rows");
   check(b.query_start_loc.front() == 0 && b.query_start_loc.back() == tokens, kCode,
         "batch: query_start_loc must run from 0 to the number of tokens");
-  check_all("token id", b.token_ids, spec_.vocab_size);
+  for (const std::int32_t v : b.token_ids)
+    if (v < -b.num_drawn || v >= spec_.vocab_size) reject("token id", v, spec_.vocab_size);
   check_all("logit row", b.logit_rows, tokens);
   for (const std::int32_t slot : b.slot_mapping)
     if (slot < -1 || slot >= num_blocks * block_size) reject("slot", slot, num_blocks * block_size);
@@ -335,7 +336,24 @@ const float* Decoder::hidden() {
   return device.backend->to_host(*device.activations.head_normed, num_rows_ * spec_.hidden_size);
 }
 
-float* Decoder::logits() {
+bool Decoder::draws(const SamplingBatch& sampling) const {
+  return sections_.front().device == sections_.back().device &&
+         devices_[static_cast<std::size_t>(sections_.back().device)].backend->draws(sampling);
+}
+
+std::int64_t Decoder::draw(const SamplingBatch& sampling) {
+  make_logits();
+  const std::int64_t draw =
+      head_device().backend->draw(*head_device().activations.logits, sampling);
+  end_stage();
+  return draw;
+}
+
+std::span<const std::int32_t> Decoder::wait_for(std::int64_t draw) {
+  return head_device().backend->wait_for(draw);
+}
+
+void Decoder::make_logits() {
   check(
       spec_.causal, ErrorCode::kUnsupported,
       "this model makes embeddings: its tokens see those after them, so there is none to predict");
@@ -346,10 +364,16 @@ float* Decoder::logits() {
     a.logits = allocate_floats(device, num_rows_ * spec_.vocab_size);
     logits_capacity_ = num_rows_;
   }
+  device.backend->output(a, num_rows_, output_ ? *output_ : *embedding_);
+  device.backend->finish_logits(spec_, a, num_rows_, output_bias_.get());
+}
+
+float* Decoder::logits() {
   if (!host_logits_) {
-    device.backend->output(a, num_rows_, output_ ? *output_ : *embedding_);
-    device.backend->finish_logits(spec_, a, num_rows_, output_bias_.get());
-    host_logits_ = device.backend->to_host(*a.logits, num_rows_ * spec_.vocab_size);
+    make_logits();
+    Device& device = head_device();
+    host_logits_ =
+        device.backend->to_host(*device.activations.logits, num_rows_ * spec_.vocab_size);
     end_stage();
   }
   return host_logits_;

@@ -52,6 +52,14 @@ class Decoder {
   void read_kv(std::int64_t block, std::byte* to) const;
   void write_kv(std::int64_t block, const std::byte* from);
 
+  // Whether the device that has the logits draws all of these rows, and the next step may refer to
+  // what it draws: the embedding is there as well.
+  bool draws(const SamplingBatch& sampling) const;
+  // Queues the draws from the last step's logits, and returns their number.
+  std::int64_t draw(const SamplingBatch& sampling);
+  // Backend::wait_for()
+  std::span<const std::int32_t> wait_for(std::int64_t draw);
+
   // A number that grows with every stage of a step, and within stages as the backend tells: while a
   // step runs and this stands still, nothing is done. For any thread.
   std::uint64_t progress() const noexcept {
@@ -90,6 +98,7 @@ class Decoder {
   Device& head_device() { return devices_[static_cast<std::size_t>(sections_.back().device)]; }
   void check_batch(const Batch& b) const;
   void end_stage() noexcept { num_stages_.fetch_add(1, std::memory_order_relaxed); }
+  void make_logits();  // on the device
   StoragePtr allocate_floats(Device& device, std::int64_t count);
 
   std::vector<Device> devices_;  // before what they hold: destroyed after it

@@ -272,6 +272,12 @@ void Backend::finish_logits(const DecoderSpec& spec, Activations& a, std::int64_
   if (spec.logit_cap != 0.0f) soft_cap(logits, spec.logit_cap, rows, spec.vocab_size);
 }
 
+bool Backend::draws(const SamplingBatch&) const { return false; }
+
+std::int64_t Backend::draw(const Storage&, const SamplingBatch&) { lacks(name(), "draws"); }
+
+std::span<const std::int32_t> Backend::wait_for(std::int64_t) { lacks(name(), "draws"); }
+
 void Backend::layer_norm(float*, const float*, const Storage&, std::int64_t, std::int64_t, float) {
   lacks(name(), "layer norms");
 }

@@ -19,6 +19,8 @@
 
 namespace rocmforge {
 
+struct SamplingBatch;
+
 // Device memory, freed with the object.
 class Storage {
  public:
@@ -214,6 +216,15 @@ class Backend {
   // logits = cap(logits * scale + bias); `bias` may be null.
   virtual void finish_logits(const DecoderSpec& spec, Activations& a, std::int64_t rows,
                              const Storage* bias);
+
+  // --- drawing tokens, for a device that can
+  // Whether it draws all of these rows, with the ids that Sampler draws.
+  virtual bool draws(const SamplingBatch& sampling) const;
+  // Queues the draws and returns their number. Until the next ones a batch may refer to their ids
+  // by -(row + 1).
+  virtual std::int64_t draw(const Storage& logits, const SamplingBatch& sampling);
+  // The ids of one of the last three draws, -1 where a row allows none; valid as long as it is one.
+  virtual std::span<const std::int32_t> wait_for(std::int64_t draw);
 
  protected:
   // --- primitives; rows of activations are contiguous unless a stride is given

@@ -389,6 +389,9 @@ class Decoder:
     def num_replays(self) -> int:
         """Steps that a GPU replayed instead of launching them kernel by kernel."""
     @property
+    def num_device_draws(self) -> int:
+        """Steps whose tokens were drawn where the logits are."""
+    @property
     def recording_problem(self) -> str | None:
         """Why steps are not recorded any more."""
     @property

@@ -203,7 +203,7 @@ def test_what_came_before_a_loss_is_right_and_nothing_comes_after_it(
     with LLM(gpu_layers=gpu_layers, **options) as llm:
         wanted = llm.generate("Once upon", greedy)[0].token_ids
     lengths = set()
-    for calls in (10, 60, 110):
+    for calls in (10, 150, 300):
         with LLM(gpu_layers=gpu_layers, **options) as llm:
             got: list[int] = []
             stream = llm.stream("Once upon", greedy)

@@ -30,6 +30,7 @@ MARGIN = 256
 SCALARS = {
     "std::int32_t": ctypes.c_int32,
     "std::int64_t": ctypes.c_int64,
+    "std::uint64_t": ctypes.c_uint64,
     "float": ctypes.c_float,
 }
 
@@ -82,7 +83,7 @@ class KernelError(Exception):
 
 @functools.cache
 def _structs() -> dict[str, type[ctypes.Structure]]:
-    files = ("include/args.hpp", "include/step_args.hpp")
+    files = ("include/args.hpp", "include/sample_args.hpp", "include/step_args.hpp")
     source = re.sub(r"//.*", "", "".join((KERNELS / file).read_text() for file in files))
     structs: dict[str, type[ctypes.Structure]] = {}
     for name, body in re.findall(r"struct (\w+) \{(.*?)\n\};", source, re.DOTALL):

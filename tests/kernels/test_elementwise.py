@@ -182,22 +182,3 @@ def test_rows_are_gathered_in_the_order_asked_for(n: int, wave: int) -> None:
     )
     assert np.array_equal(y.array[:4], x[rows[:4]])
     assert np.isnan(y.array[4]).all()
-
-
-@pytest.mark.parametrize("wave", WAVES)
-def test_argmax_takes_the_lowest_index_of_the_largest(wave: int) -> None:
-    x = normal(9, 3001)
-    x[1, [2000, 17, 2999]] = 50.0
-    x[2, 3000] = np.inf
-    x[3, :2900] = np.nan
-    x[4] = np.nan
-    x[5] = -np.inf
-    x[6], x[6, 40] = -np.inf, -3e38
-    x[7, 5], x[7, 9] = np.nan, 9.0
-    ids = unset(9, dtype=np.int32)
-    launch("argmax", wave, (9,), ids=ids, logits=Memory(x), num_rows=count(8), n=3001)
-    best = np.argmax(np.where(np.isnan(x), -np.inf, x), axis=1)
-    assert ids.array.tolist() == [*best[:8], -1]
-    alone = unset(1, dtype=np.int32)
-    launch("argmax", wave, (1,), ids=alone, logits=Memory(x[:, :1]), num_rows=count(1), n=1)
-    assert alone.array[0] == 0

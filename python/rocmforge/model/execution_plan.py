@@ -94,9 +94,17 @@ class ExecutionPlan:
 
     def placement(self) -> tuple[Placement, ...]:
         """Every part, and the drawing of tokens, if any are drawn."""
-        on_host = self.choice.reason if self.choice.gpu is None else "draws are made on the host"
         placed = (Placement(plan.part.name, plan.device, plan.reason) for plan in self.parts)
-        return (*placed, Placement("sampling", "cpu", on_host)) if self.draws_tokens else (*placed,)
+        return (*placed, self._sampling()) if self.draws_tokens else (*placed,)
+
+    def _sampling(self) -> Placement:
+        if self.choice.gpu is None:
+            return Placement("sampling", "cpu", self.choice.reason)
+        first, last = self.parts[0].device, self.parts[-1].device
+        if first != last or last == "cpu":
+            return Placement("sampling", "cpu", "embedding and output are not on one GPU")
+        on_cpu = "where log-probabilities, penalties, biases or a grammar are asked for, on the CPU"
+        return Placement("sampling", last, on_cpu)
 
 
 def plan_model(file: GGUFFile, config: ModelConfig, options: LoadOptions) -> ExecutionPlan:
