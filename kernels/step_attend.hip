@@ -52,6 +52,7 @@ RF_DEVICE void step_attend(const StepAttendArgs& a) {
   RF_SHARED(float, values, kWaves* kHeads* kDim);
   RF_SHARED(float, maxima, kWaves* kHeads);
   RF_SHARED(float, sums, kWaves* kHeads);
+  RF_SHARED(float, shares, kHeads* kMaxStepSplits);
   const int t = block_x();
   const int in_kv = a.heads / a.kv_heads, chunks = (in_kv + kHeads - 1) / kHeads;
   const int kv_head = block_y() / chunks, chunk = block_y() % chunks;
@@ -218,20 +219,40 @@ RF_DEVICE void step_attend(const StepAttendArgs& a) {
     if (!arrives_last(a.arrivals + t * (a.kv_heads * chunks) + block_y(),
                       static_cast<std::uint32_t>(a.splits)))
       return;
+    RF_UNROLL
+    for (int j = 0; j < 4; ++j) total[j] = 0.0f;
+    // Of every part its share, a lane a part; then the parts, several loads at once.
+    const int part = thread_index() % kMaxStepSplits, of = thread_index() / kMaxStepSplits;
+    const bool is_part = part < a.splits && of < heads;
+    const float* ml =
+        a.partial_ml + ((std::int64_t{t} * a.heads + first_head + of) * a.splits + part) * 2;
+    const float its = is_part ? ml[0] : kNone, weighs = is_part ? ml[1] : 0.0f;
+    highest = reduce_lanes<kWave, kMaxStepSplits>(its, Max{});
+    const float share = weight_of(its, highest);
+    sum = reduce_lanes<kWave, kMaxStepSplits>(share * weighs, Sum{});
+    if (of < kHeads) {
+      shares[of * kMaxStepSplits + part] = share;
+      if (part == 0) sums[of] = sum;
+    }
+    barrier();
     if (active) {
-      const float* ml = a.partial_ml + head_row * a.splits * 2;
-      highest = kNone;
-      for (int i = 0; i < a.splits; ++i) highest = higher(highest, ml[2 * i]);
-      sum = 0.0f;
-      RF_UNROLL
-      for (int j = 0; j < 4; ++j) total[j] = 0.0f;
-      for (int i = 0; i < a.splits; ++i) {
-        const float weight = weight_of(ml[2 * i], highest);
-        float part[4];
-        load_four(part, a.partial + (head_row * a.splits + i) * kDim + d);
-        sum = fma(weight, ml[2 * i + 1], sum);
+      constexpr int kAtOnce = 8;
+      sum = sums[h];
+      const float* parts = a.partial + head_row * a.splits * kDim + d;
+      RF_NO_UNROLL
+      for (int first = 0; first < a.splits; first += kAtOnce) {
+        float several[kAtOnce][4];
         RF_UNROLL
-        for (int j = 0; j < 4; ++j) total[j] = fma(weight, part[j], total[j]);
+        for (int i = 0; i < kAtOnce; ++i) {
+          const int at = first + i < a.splits ? first + i : first;
+          load_four(several[i], parts + at * kDim);
+        }
+        RF_UNROLL
+        for (int i = 0; i < kAtOnce; ++i) {
+          const float weight = first + i < a.splits ? shares[h * kMaxStepSplits + first + i] : 0.0f;
+          RF_UNROLL
+          for (int j = 0; j < 4; ++j) total[j] = fma(weight, several[i][j], total[j]);
+        }
       }
     }
   }

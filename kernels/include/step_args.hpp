@@ -122,5 +122,6 @@ constexpr int kStepColumns[] = {1, 4};
 constexpr int kMaxStepWidth = 8192;  // k of a StepInput with a norm
 constexpr int kStepDims[] = {64, 128};
 constexpr int kStepGroup[] = {1, 2, 4};
+constexpr int kMaxStepSplits = 32;  // of a StepAttendArgs
 
 }  // namespace rocmforge::gpu

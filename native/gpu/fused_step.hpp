@@ -30,7 +30,7 @@ struct FusedBuffers {
 
 class FusedStep {
  public:
-  static constexpr std::int64_t kMaxTokens = 8, kMaxSplits = 32;
+  static constexpr std::int64_t kMaxTokens = 8, kMaxSplits = kMaxStepSplits;
 
   // Throws Error(kUnsupported) if the code object lacks a kernel.
   FusedStep(Device& device, const DecoderSpec& spec, KvType type, const FusedBuffers& buffers);
