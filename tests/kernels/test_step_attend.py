@@ -166,6 +166,8 @@ def test_single_tokens_match_float64(dim: int, kv_type: str, wave: int) -> None:
         (4, 2, dim // 2, True, False),
         (3, 1, dim // 4, True, True),
         (2, 4, 0, False, False),
+        (32, 4, dim // 2, False, False),
+        (11, 2, 0, False, False),
     ):
         tokens = Tokens([1, 150, 33, 0], kv_type, wave, heads, kv_heads, dim)
         y, quantized = tokens.run(splits, group, half, interleaved=interleaved, normed=normed)
