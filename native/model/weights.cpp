@@ -243,8 +243,7 @@ InputWeights load_input(Backend& backend, const DecoderSpec& spec, const WeightM
   w.type = optional_vector(backend, weights, "token_types.weight", hidden);
   if (spec.num_positions > 0) {
     const std::string name = "position_embd.weight";
-    w.positions =
-        backend.upload(floats(need(weights, name, {1, spec.num_positions, hidden})));
+    w.positions = backend.upload(floats(need(weights, name, {1, spec.num_positions, hidden})));
   }
   w.norm = optional_norm(backend, spec, weights, "token_embd_norm", hidden);
   return w;

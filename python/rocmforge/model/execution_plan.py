@@ -160,7 +160,9 @@ def _plan_on(
             LayerPlan(part, "cpu", choice.reason, choice.is_fallback, kv_bytes * part.is_layer)
             for part in parts
         )
-        return ExecutionPlan(choice, tuple(plans), fit_cache(config, options), config.causal, tokens)
+        return ExecutionPlan(
+            choice, tuple(plans), fit_cache(config, options), config.causal, tokens
+        )
     if all(part.problem for part in parts if part.is_layer):
         msg = f"{choice.name}: {next(part.problem for part in parts if part.is_layer)}"
         raise UnsupportedError(msg)
