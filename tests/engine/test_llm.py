@@ -4,6 +4,7 @@ import gc
 import itertools
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from rocmforge.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from rocmforge.tokenizer import Tokenizer
 
 
 @pytest.fixture
@@ -324,6 +326,8 @@ def test_every_argument_reaches_the_engine(monkeypatch: pytest.MonkeyPatch) -> N
         raise Stop
 
     monkeypatch.setattr("rocmforge.engine.session.load_model", load)
+    monkeypatch.setattr("rocmforge.engine.session.open_model", nullcontext)
+    monkeypatch.setattr(Tokenizer, "from_gguf", lambda _file: None)
     values = {
         "device": "cpu",
         "threads": 3,

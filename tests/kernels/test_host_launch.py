@@ -34,6 +34,8 @@ def variants(operation: str, kind: str) -> list[str]:
     quantized = [name for name in FORMATS if not has_float_activations(name)]
     if kind == "MMA":
         return [f"{name}_c{c}" for name in quantized for c in (16, 32, 64)]
+    if kind == "DIRECT":
+        return [f"{name}_c{c}" for name in quantized for c in (16, 32)]
     if kind == "QUANTIZED":
         return quantized
     if kind == "GEMM":
@@ -52,7 +54,7 @@ def variants(operation: str, kind: str) -> list[str]:
         return [f"{name}_c{c}" for name in STEP_FORMATS for c in (1, 4)]
     if kind == "STEP_CACHE":
         return [f"{cache}_d{d}_g{g}" for cache in caches for d in (64, 128) for g in (1, 2, 4)]
-    assert kind == ""
+    assert kind in ("", "MATRIX")
     return [""]
 
 
@@ -75,9 +77,11 @@ def threads(operation: str) -> int:
 def test_every_kernel_file_is_in_the_list_and_in_the_build() -> None:
     files = {path.stem for path in KERNELS.glob("*.hip")}
     listed = set(operations())
-    assert {re.sub(r"_q8$", "", name) for name in listed} - {"linear", "add_bias"} | {
-        "linear_q8"
-    } == files
+    # Variants of how a result leaves are of one file.
+    forms = {
+        re.sub(r"^(rms_norm|silu_mul|linear)_(q8|bf16|tiles)$", r"\1", name) for name in listed
+    }
+    assert forms - {"linear", "add_bias"} | {"linear_q8"} == files
     build = set(
         re.findall(r"^  (\w+)\.hip", (KERNELS / "CMakeLists.txt").read_text(), re.MULTILINE)
     )

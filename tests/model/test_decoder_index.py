@@ -8,6 +8,7 @@ import pytest
 from reference.tiny_models import write_tiny_model
 from reference.tiny_traits import TRAITS
 from rocmforge import _native
+from rocmforge.errors import UnsupportedError
 from rocmforge.gguf import GGUFFile
 from rocmforge.model.config import ModelConfig
 from rocmforge.model.decoder_index import decoder_index
@@ -28,7 +29,7 @@ def test_the_index_has_every_weight_where_the_loader_finds_it(
         weights = {weight["name"]: weight for weight in index["weights"]}
         assert weights.keys() == expected.keys()
         assert len(weights) == len(index["weights"])
-        for name, (data, kind, shape, place) in expected.items():
+        for name, (data, kind, shape, place, _) in expected.items():
             weight = weights[name]
             raw = np.fromfile(weight["file"], np.uint8, weight["nbytes"], offset=weight["offset"])
             if weight["type"] != kind:  # a vector, which the loader has decoded
@@ -51,3 +52,11 @@ def test_the_spec_is_plain_and_has_what_the_decoder_reads(tmp_path: Path) -> Non
     assert len(spec["layers"]) == config.num_layers
     assert {layer["rope"] for layer in spec["layers"]} == {"MAIN", "LOCAL"}
     assert len(spec["local_rope"]["inv_freq"]) == config.head_dim // 2
+
+
+def test_weights_that_loading_expands_are_not_for_mapping(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf", "llama", "TQ2_0")
+    with GGUFFile.open(path) as file:
+        config = ModelConfig.from_gguf(file)
+        with pytest.raises(UnsupportedError, match="weights of TQ2_0 are expanded at load"):
+            decoder_index(file, config)

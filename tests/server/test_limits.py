@@ -112,7 +112,7 @@ class Untouchable:
 def state_with(tokenizer: Any) -> Any:
     return SimpleNamespace(
         tokenizer=tokenizer,
-        model=SimpleNamespace(max_model_len=MODEL_LEN),
+        model=SimpleNamespace(max_model_len=MODEL_LEN, is_causal=True),
         encoding=nullcontext,
     )
 

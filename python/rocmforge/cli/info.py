@@ -10,7 +10,7 @@ import typer
 from rocmforge.cli.command import MODEL_HELP, JsonOption
 from rocmforge.cli.failures import one_line
 from rocmforge.cli.terminal import write, write_json
-from rocmforge.errors import RocmForgeError
+from rocmforge.errors import RocmForgeError, UnsupportedError
 
 if TYPE_CHECKING:
     from rocmforge.gguf import GGUFFile, Metadata
@@ -56,7 +56,10 @@ def info(
         }
         if tensors:
             report["tensors"] = _tensors(file)
-            report["decoder"] = None if config is None else decoder_index(file, config)
+            try:
+                report["decoder"] = None if config is None else decoder_index(file, config)
+            except UnsupportedError as error:
+                report["decoder"] = {"problem": str(error)}
     if json_output:
         write_json(report)
     else:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from rocmforge import _native
+from rocmforge.errors import UnsupportedError
 from rocmforge.gguf import GGUFFile
 from rocmforge.model.config import ModelConfig
 from rocmforge.model.native_spec import decoder_spec
@@ -14,7 +16,13 @@ from rocmforge.model.tensors import TensorSpec, expected_tensors
 
 def decoder_index(file: GGUFFile, config: ModelConfig) -> dict[str, Any]:
     """Plain data: `spec` by the names of the native DecoderSpec, `weights` under the decoder's names
-    with shape (matrices, rows, columns), `max_model_len` that the rotations are computed for."""
+    with shape (matrices, rows, columns), `max_model_len` that the rotations are computed for.
+
+    Raises UnsupportedError for a file with weights that loading expands: no program can map them.
+    """
+    if stored := sorted({t.type.name for t in file.tensors.values()} & set(_native.STORED_FORMATS)):
+        msg = f"weights of {', '.join(stored)} are expanded at load; `rocmforge quantize` the file"
+        raise UnsupportedError(msg)
     specs = [spec for spec in expected_tensors(config) if spec.name in file.tensors]
     return {
         "max_model_len": config.context_length,
