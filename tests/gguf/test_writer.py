@@ -169,3 +169,12 @@ def test_data_that_is_missing_or_too_much_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="more data"):
         write(path, [np.append(data[0], data[0][:1])])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InvalidArgumentError, match="no regular file"):
+        write(pipe, contents())
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

@@ -275,3 +275,13 @@ def test_saving_replaces_the_whole_file_or_nothing(
 def test_nothing_is_not_saved(model: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="no token has been computed"):
         runtime(model).save(tmp_path / "session")
+
+
+def test_what_is_no_file_is_never_replaced(original: ModelRuntime, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    original.extend(IDS[:1])
+    for path in (pipe, tmp_path):
+        with pytest.raises(InvalidArgumentError, match="no regular file"):
+            original.save(path)
+    assert [(path.name, path.is_fifo()) for path in tmp_path.iterdir()] == [("pipe", True)]

@@ -87,6 +87,10 @@ class GGUFWriter:
         if self.path.is_dir():
             msg = f"{self.path} is a directory; name the file to write"
             raise InvalidArgumentError(msg)
+        if self.path.exists() and not self.path.is_file():
+            # Renaming over it would put a file in the place of a device such as /dev/null.
+            msg = f"{self.path} is no regular file, and would be replaced; name another one"
+            raise InvalidArgumentError(msg)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             self._fd = os.open(self._partial, flags, 0o666)

@@ -99,7 +99,8 @@ class ModelRuntime:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the sequence with its keys and values to a file, which it replaces.
 
-        Raises InvalidArgumentError if there is nothing to save, and OSError.
+        Raises InvalidArgumentError if there is nothing to save or no file is to be replaced, and
+        OSError.
         """
         if not self._token_ids:
             msg = "there is no sequence to save: no token has been computed"

@@ -58,7 +58,13 @@ def write_session(
     token_ids: npt.NDArray[np.int32],
     blocks: Iterable[npt.NDArray[np.uint8]],
 ) -> None:
-    """Replaces the file as a whole, or leaves it; for its owner alone to read."""
+    """Replaces the file as a whole, or leaves it; for its owner alone to read.
+
+    Raises InvalidArgumentError for a path of anything but a file, and OSError.
+    """
+    if path.exists() and not path.is_file():
+        msg = f"{path} is no regular file, and would be replaced; name another one"
+        raise InvalidArgumentError(msg)
     tokens = token_ids.astype("<i4").tobytes()
     packed = _HEADER.pack(
         _MAGIC,
