@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -347,3 +349,25 @@ def test_every_argument_reaches_the_engine(monkeypatch: pytest.MonkeyPatch) -> N
     assert path == "a.gguf"
     assert {name: getattr(options, name) for name in values} == values
     assert options.max_num_tokens == 600
+
+
+def test_a_fork_is_told_that_it_has_no_engine(llm: LLM, model: FakeModel) -> None:
+    model.close_gate()
+    begun = llm.stream("There was", params(30))
+    wait_for(lambda: model.gate.has_come)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # what waits for ever ends by it
+        refused = 0
+        for call in (lambda: llm.generate("a", params()), lambda: next(begun)):
+            try:
+                call()
+            except UnavailableError as error:
+                refused += "a fork has none of its threads" in str(error)
+        begun.close()
+        llm.close()
+        os._exit(refused)
+    status = os.waitpid(child, 0)[1]
+    model.gate.open()
+    assert os.waitstatus_to_exitcode(status) == 2
+    assert list(begun)[-1].finish_reason == "length"

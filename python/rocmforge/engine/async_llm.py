@@ -11,13 +11,13 @@ from typing import Any, TypeVar, final
 import numpy as np
 import numpy.typing as npt
 
+from rocmforge.engine.arguments import Messages, Prompt
 from rocmforge.engine.base_llm import BaseLLM
 from rocmforge.engine.embedding import EmbeddingAssembler
 from rocmforge.engine.gathering import Gathering
 from rocmforge.engine.loop_channel import LoopBridge, LoopChannel
 from rocmforge.engine.output import RequestOutput, RowsAssembler, TextAssembler, TextDelta
 from rocmforge.engine.sampling import SamplingParams
-from rocmforge.engine.session import Messages, Prompt
 from rocmforge.model.pooling import Pooling
 
 Assembler = TypeVar("Assembler", TextAssembler, RowsAssembler, EmbeddingAssembler)

@@ -6,17 +6,17 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from rocmforge.engine.config import EngineConfig
-from rocmforge.engine.output import TextAssembler
-from rocmforge.engine.sampling import SamplingParams
-from rocmforge.engine.session import (
+from rocmforge.engine.arguments import (
     Messages,
     Prompt,
-    Session,
     conversation_list,
     params_list,
     prompt_list,
 )
+from rocmforge.engine.config import EngineConfig
+from rocmforge.engine.output import TextAssembler
+from rocmforge.engine.sampling import SamplingParams
+from rocmforge.engine.session import Session
 from rocmforge.engine.stats import EngineStats
 from rocmforge.model.load_progress import LoadProgress
 from rocmforge.model.options import Activations
@@ -28,8 +28,8 @@ class BaseLLM:
     """Loads a model and keeps an engine running on it until close().
 
     `model` is the path of a .gguf file, the name of a pulled model (owner/repo[:file]), or None for
-    the small story model of the package; the other arguments are those of `EngineConfig`; `progress` can be watched from another thread while
-    the model is loaded. Raises ModelFileError for a damaged file,
+    the small story model of the package; the other arguments are those of `EngineConfig`;
+    `progress` can be watched from another thread while the model is loaded. Raises ModelFileError for a damaged file,
     UnsupportedError for one this build cannot run, OutOfMemoryError and InvalidArgumentError.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rocmforge.engine.scheduler import SchedulerConfig
-from rocmforge.model.options import Activations, LoadOptions
+from rocmforge.model.options import Activations, LoadOptions, check_types
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,9 @@ class EngineConfig:
     """Tokens of one step; None: what suits the device, 512 on most (or max_num_seqs if more)."""
     max_queue: int = 256
     """Requests that may wait for their first step."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     def load_options(self) -> LoadOptions:
         return LoadOptions(

@@ -16,6 +16,7 @@ from rocmforge.engine.request import RequestState
 from rocmforge.engine.scheduler import SchedulerConfig
 from rocmforge.engine.stats import EngineStats
 from rocmforge.errors import UnavailableError
+from rocmforge.model.own_process import OwnProcess
 
 _logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class EngineHost:
         config: SchedulerConfig,
         compile_grammar: CompileGrammar | None = None,
     ) -> None:
+        self._process = OwnProcess()
         self._ids = itertools.count(1)
         self._router = _Router()
         self._engine = Engine(
@@ -68,7 +70,7 @@ class EngineHost:
         thread = threading.Thread(
             target=_serve, args=(self._engine, self._router), name="rocmforge-engine", daemon=True
         )
-        self._close = weakref.finalize(self, _stop, self._engine, thread)
+        self._close = weakref.finalize(self, _stop, self._engine, thread, self._process)
         thread.start()
 
     def new_id(self) -> int:
@@ -77,6 +79,7 @@ class EngineHost:
 
     def submit(self, submit: Submit, channel: Channel) -> None:
         """Queues a request whose events are to go to `channel`; raises what the engine does."""
+        self.check_process()
         channels = self._router.channels
         channels[submit.request_id] = channel  # before the first event can come
         try:
@@ -85,8 +88,13 @@ class EngineHost:
             del channels[submit.request_id]
             raise
 
+    def check_process(self) -> None:
+        """Raises UnavailableError in a fork, to which no event will ever come."""
+        self._process.check()
+
     def cancel(self, cancel: Cancel) -> None:
-        self._engine.cancel(cancel)
+        if self._process.is_here:  # a fork may have been made while a lock was held
+            self._engine.cancel(cancel)
 
     def state_of(self, request_id: int) -> RequestState | None:
         return self._engine.state_of(request_id)
@@ -118,7 +126,9 @@ def _serve(engine: Engine, router: _Router) -> None:
         router.fail_all(failure)
 
 
-def _stop(engine: Engine, thread: threading.Thread) -> None:
+def _stop(engine: Engine, thread: threading.Thread, process: OwnProcess) -> None:
+    if not process.is_here:
+        return
     engine.stop(UnavailableError("it has been closed"))
     if thread is not threading.current_thread():
         thread.join()

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, final
 import numpy as np
 import numpy.typing as npt
 
+from rocmforge.engine.arguments import Messages, Prompt
 from rocmforge.engine.base_llm import BaseLLM
 from rocmforge.engine.embedding import EmbeddingAssembler
 from rocmforge.engine.gathering import Gathering
@@ -17,7 +18,6 @@ from rocmforge.engine.host import EngineHost
 from rocmforge.engine.messages import Event
 from rocmforge.engine.output import RequestOutput, RowsAssembler, TextAssembler, TextDelta
 from rocmforge.engine.sampling import SamplingParams
-from rocmforge.engine.session import Messages, Prompt
 from rocmforge.model.pooling import Pooling
 
 Assembler = TypeVar("Assembler", TextAssembler, RowsAssembler, EmbeddingAssembler)
@@ -126,6 +126,7 @@ class TextStream:
 
     def __next__(self) -> TextDelta:
         while not self._is_over:
+            self._host.check_process()
             delta = self._generation.add(self._events.get())
             if delta is None:
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from rocmforge.engine.admission import CompileGrammar, check_predicts
+from rocmforge.engine.arguments import (
+    Messages,
+    Prompt,
+    check_conversation,
+    check_params,
+    check_prompt,
+    prompt_list,
+)
 from rocmforge.engine.config import EngineConfig
 from rocmforge.engine.decoder import Decoder
 from rocmforge.engine.embedding import EmbeddingAssembler
@@ -29,9 +37,6 @@ from rocmforge.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from rocmforge.engine.grammar import GrammarCompiler
-
-Prompt = str | Sequence[int]  # text, or token ids taken as they are
-Messages = Sequence[Mapping[str, Any]]
 
 
 class Session:
@@ -94,6 +99,7 @@ class Session:
 
     def generation(self, prompt: Prompt, params: SamplingParams) -> TextAssembler:
         """Raises InvalidArgumentError for a prompt that cannot be encoded."""
+        check_params(params)
         submit = self.token_submit(self.encode(prompt), params)
         return TextAssembler(submit, params, self.tokenizer)
 
@@ -119,7 +125,7 @@ class Session:
         new_id = self.host.new_id
         submits = [
             Submit(new_id(), self.encode(text), None, output="hidden", pooling=pooling)
-            for text in ([texts] if isinstance(texts, str) else texts)
+            for text in prompt_list(texts)
         ]
         return [EmbeddingAssembler(s, self.hidden_size, normalize=normalize) for s in submits]
 
@@ -132,6 +138,7 @@ class Session:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """An empty text becomes the model's begin mark, if it has one."""
+        check_prompt(prompt)
         tokenizer = self.tokenizer
         if isinstance(prompt, str):
             prompt = tokenizer.encode(prompt, add_special=True)
@@ -145,6 +152,7 @@ class Session:
     def encode_chat(self, messages: Messages, tools: Any) -> list[int]:
         """Control tokens come from the template alone, begin mark included."""
         check_predicts(self.is_causal)  # whose file has no template either
+        check_conversation(messages)
         return self.tokenizer.encode_chat(messages, tools=tools)
 
 
@@ -158,29 +166,3 @@ def _grammars_of(tokenizer: Tokenizer, vocab_size: int) -> CompileGrammar:
         return GrammarCompiler(tokenizer, vocab_size)
 
     return lambda params: compiler().compile(params)
-
-
-def prompt_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
-    """One prompt or several: a sequence of numbers is one prompt of token ids."""
-    if isinstance(prompts, str) or any(not isinstance(p, str | Sequence) for p in prompts):
-        return [prompts]  # type: ignore[list-item]
-    return list(prompts)  # type: ignore[arg-type]
-
-
-def conversation_list(messages: Messages | Sequence[Messages]) -> list[Messages]:
-    """One conversation or several: a message is a mapping."""
-    if any(isinstance(message, Mapping) for message in messages):
-        return [messages]  # type: ignore[list-item]
-    return list(messages)  # type: ignore[arg-type]
-
-
-def params_list(
-    params: SamplingParams | Sequence[SamplingParams] | None, count: int
-) -> list[SamplingParams]:
-    """The same for all `count` prompts, or one each."""
-    if params is None or isinstance(params, SamplingParams):
-        return [params or SamplingParams()] * count
-    if len(params) != count:
-        msg = f"{len(params)} sampling parameters for {count} prompts"
-        raise InvalidArgumentError(msg)
-    return list(params)

@@ -41,8 +41,14 @@ def pulled(name: ModelName, folder: Path | None = None) -> Path | None:
 def located(model: str | os.PathLike[str]) -> str | os.PathLike[str]:
     """The path of a model given by its path or its name.
 
-    Raises InvalidArgumentError for a name that has not been pulled.
+    Raises InvalidArgumentError for what is neither, and for a name that has not been pulled.
     """
+    if not isinstance(model, str | os.PathLike):
+        msg = f"model is {model!r}; it must be the path of a .gguf file, or owner/repo[:file]"
+        raise InvalidArgumentError(msg)
+    if model == "":
+        msg = "the model's path is empty"
+        raise InvalidArgumentError(msg)
     if not isinstance(model, str) or not is_name(model) or Path(model).exists():
         return model
     name = parse(model)

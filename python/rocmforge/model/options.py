@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal
+
+from rocmforge.errors import InvalidArgumentError
 
 Activations = Literal["auto", "float"]
 
@@ -26,3 +30,30 @@ class LoadOptions:
     long_steps: bool = False  # a large GPU may take steps of more tokens than that
     deterministic: bool = False
     activations: Activations = "auto"
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+
+def check_types(options: Any) -> None:
+    """Raises InvalidArgumentError for a field of a dataclass that is not of its type."""
+    for field in fields(options):
+        value = getattr(options, field.name)
+        kind, _, none = str(field.type).partition(" | ")
+        fits, must = _KINDS[kind]
+        if not (fits(value) or (none and value is None)):
+            msg = f"{field.name} is {value!r}; it must be {must}{' or None' * bool(none)}"
+            raise InvalidArgumentError(msg)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_KINDS: Final[dict[str, tuple[Callable[[object], bool], str]]] = {
+    "str": (_is_text, "a string"),
+    "Activations": (_is_text, "a string"),
+    "bool": (lambda value: isinstance(value, bool), "True or False"),
+    "int": (lambda v: hasattr(v, "__index__") and not isinstance(v, bool), "an integer"),
+    "float": (lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool), "a number"),
+}

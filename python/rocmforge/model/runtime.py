@@ -17,6 +17,7 @@ from rocmforge.model.execution_plan import ExecutionPlan
 from rocmforge.model.fingerprint import fingerprint
 from rocmforge.model.loader import load_model
 from rocmforge.model.options import LoadOptions
+from rocmforge.model.own_process import OwnProcess
 from rocmforge.model.session_file import SessionHeader, opened_session, write_session
 
 
@@ -50,6 +51,7 @@ class ModelRuntime:
     ) -> None:
         """Raises what load_model() does."""
         options = options or LoadOptions(max_num_seqs=1)
+        self._process = OwnProcess()
         loaded = load_model(model, options)
         self.config: ModelConfig = loaded.config
         self.plan: ExecutionPlan = loaded.plan
@@ -80,6 +82,7 @@ class ModelRuntime:
 
     def extend(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """[vocab_size] logits after several more tokens, in as few steps as there may be."""
+        self._process.check()
         end = self.position + len(token_ids)
         if not token_ids or end > self._decoder.max_model_len:
             msg = (

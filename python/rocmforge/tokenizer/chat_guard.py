@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final, final
 
 from rocmforge.errors import InvalidArgumentError
-from rocmforge.tokenizer.special_splitter import SpecialSplitter
+from rocmforge.tokenizer.special_splitter import SpecialSplitter, check_text
 
 _NONCHARACTERS: Final = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 
@@ -22,7 +22,7 @@ class ChatGuard:
     """For one rendering of `values`: lists, mappings and texts, as templates get them.
 
     `splitter` finds the control tokens, which have two letters or more. Raises
-    InvalidArgumentError for texts that use up all noncharacters.
+    InvalidArgumentError for texts that use up all noncharacters or have a lone surrogate.
     """
 
     def __init__(self, values: Any, splitter: SpecialSplitter, tokens: list[str]) -> None:
@@ -49,6 +49,7 @@ class ChatGuard:
         return text.replace(self._mark, "")
 
     def _hide_text(self, text: str) -> str:
+        check_text(text)
         while True:  # Marking a token can leave one that overlapped with it.
             parts = self._splitter.split(text)
             if all(isinstance(part, str) for part in parts):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tokenizers import AddedToken, Tokenizer, models
 
+from rocmforge.errors import InvalidArgumentError
+
 
 class SpecialSplitter:
     """Finds tokens by their text: of those that start leftmost, the longest. Linear in the text."""
@@ -17,9 +19,22 @@ class SpecialSplitter:
         self._ids = [-1, *ids.values()]
 
     def split(self, text: str) -> list[str | int]:
-        """Special tokens as ids, the text between them as it is, in order, no part empty."""
+        """Special tokens as ids, the text between them as it is, in order, no part empty.
+
+        The text has passed check_text().
+        """
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         return [
             self._ids[id] if id else text[start:end]
             for id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
         ]
+
+
+def check_text(text: str) -> None:
+    """Raises InvalidArgumentError for a lone surrogate, which has no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        msg = f"character {error.start} of the text is a lone surrogate, U+{code:04X}"
+        raise InvalidArgumentError(msg) from None

@@ -12,7 +12,7 @@ from rocmforge.tokenizer.byte_level import ByteLevelBPE
 from rocmforge.tokenizer.chat_guard import ChatGuard
 from rocmforge.tokenizer.chat_template import ChatTemplate
 from rocmforge.tokenizer.sentencepiece import SentencePieceBPE
-from rocmforge.tokenizer.special_splitter import SpecialSplitter
+from rocmforge.tokenizer.special_splitter import SpecialSplitter, check_text
 from rocmforge.tokenizer.text_model import TextModel
 from rocmforge.tokenizer.unigram import Unigram
 from rocmforge.tokenizer.vocabulary import PREFIX, TokenType, read_vocabulary
@@ -78,7 +78,7 @@ class Tokenizer:
         that a user's text cannot control the model. Raises InvalidArgumentError for a string with
         a lone surrogate, which has no UTF-8.
         """
-        _check_text(text)
+        check_text(text)
         ids: list[int] = []
         for part in self._split(text, parse_special):
             ids += [part] if isinstance(part, int) else self._model.encode(part)
@@ -181,7 +181,7 @@ class Tokenizer:
         text = self.apply_chat_template(
             guard.hide(messages), add_generation_prompt, guard.hide(tools), **names
         )
-        _check_text(text)
+        check_text(text)
         ids: list[int] = []
         for part in self._split(text, parse_special=True):
             ids += [part] if isinstance(part, int) else self._model.encode(guard.reveal(part))
@@ -219,15 +219,6 @@ def _adds(metadata: Metadata, mark: str, id: int | None, default: bool) -> bool:
     if wanted and id is None:
         metadata.fail(key, f"the {mark} token is to be added, but no key names it")
     return (default if wanted is None else wanted) and id is not None
-
-
-def _check_text(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        code = ord(text[error.start])
-        msg = f"character {error.start} of the text is a lone surrogate, U+{code:04X}"
-        raise InvalidArgumentError(msg) from None
 
 
 def _templates(metadata: Metadata) -> dict[str, str]:
