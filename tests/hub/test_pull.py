@@ -311,6 +311,22 @@ def test_nobody_at_the_endpoint_is_told(tmp_path: Path) -> None:
         Hub("huggingface.co")
 
 
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://a:99999", "http://a:x", "http://[::1", "http://a b", "http://\u00fc", "ftp://a"],
+)
+def test_an_endpoint_that_is_no_address_is_told(endpoint: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="endpoint"):
+        Hub(endpoint)
+
+
+@pytest.mark.parametrize("token", ["a\nb", "a b", "\u00fc"])
+def test_a_token_that_cannot_be_sent_is_told_without_it(token: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="HF_TOKEN") as raised:
+        Hub("http://127.0.0.1:1", token)
+    assert token not in str(raised.value)
+
+
 def test_all_parts_of_a_split_model_are_pulled(tmp_path: Path) -> None:
     files = {f"q4/m-{i:05}-of-00002.gguf": DATA[i:] for i in (1, 2)}
     with served({**files, "mmproj-m.gguf": b"eye"}) as hub:

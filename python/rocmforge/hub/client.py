@@ -41,11 +41,10 @@ class Hub:
     def __init__(self, endpoint: str | None = None, token: str | None = None) -> None:
         self.endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
         self._token = token or os.environ.get("HF_TOKEN") or None
-        parts = urlsplit(self.endpoint)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            msg = f"the hub's endpoint is {self.endpoint!r}, which is no http(s) address"
+        self._scheme, self._host = _checked_endpoint(self.endpoint)
+        if self._token is not None and not re.fullmatch("[!-~]+", self._token):
+            msg = "HF_TOKEN has a space, a line end or another character that no token has"
             raise InvalidArgumentError(msg)
-        self._scheme, self._host = parts.scheme, parts.hostname
 
     def names(self, name: ModelName) -> tuple[str, list[dict[str, Any]]]:
         """(commit, entries) of a repository's main branch."""
@@ -130,6 +129,19 @@ class Hub:
             http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         )
         return kind(host, parts.port, timeout=TIMEOUT_S), path
+
+
+def _checked_endpoint(endpoint: str) -> tuple[str, str]:
+    """(scheme, host). Raises InvalidArgumentError for what is no address."""
+    try:
+        parts = urlsplit(endpoint)
+        is_address = parts.scheme in ("http", "https") and parts.port != 0  # ports are checked here
+    except ValueError:
+        is_address = False
+    if not is_address or not parts.hostname or not re.fullmatch("[!-~]+", endpoint):
+        msg = f"the hub's endpoint is {endpoint!r}, which is no http(s) address; see HF_ENDPOINT"
+        raise InvalidArgumentError(msg)
+    return parts.scheme, parts.hostname
 
 
 def read(answer: http.client.HTTPResponse, most: int) -> bytes:
