@@ -32,7 +32,8 @@ class ApiKeys:
             try:
                 lines = settings.api_key_file.read_text().splitlines()
             except (OSError, UnicodeDecodeError) as error:
-                msg = f"the key file {settings.api_key_file} cannot be read: {error}"
+                why = getattr(error, "strerror", None) or "it is not UTF-8"
+                msg = f"the key file {settings.api_key_file} cannot be read: {why}"
                 raise InvalidArgumentError(msg) from None
             keys += [line.strip() for line in lines if not line.startswith("#") and line.strip()]
             if not keys:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -197,5 +198,10 @@ def _bound(settings: ServerSettings) -> socket.socket:
             backlog=MAX_CONNECTIONS,
         )
     except OSError as error:
-        msg = f"cannot listen at {settings.host} port {settings.port}: {error.strerror}"
+        reason = str(error.strerror)
+        if error.errno is not None and error.errno > 0:  # those of getaddrinfo() are below
+            reason = os.strerror(error.errno)
+        if error.errno == errno.EADDRINUSE:
+            reason += "; choose another with --port, or 0 for any that is free"
+        msg = f"cannot listen at {settings.host} port {settings.port}: {reason}"
         raise InvalidArgumentError(msg) from None
