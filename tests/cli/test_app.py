@@ -60,6 +60,27 @@ def test_every_command_that_loads_a_model_says_how(run: Any, command: str) -> No
         assert option in out
 
 
+def test_the_commands_are_told_in_whole_sentences(run: Any) -> None:
+    assert "..." not in run("--help").out.partition("Commands:")[2]
+
+
+def test_what_is_wrong_and_what_to_try_are_two_sentences(run: Any) -> None:
+    assert "integer. Try 'rocmforge bench --help'." in run("bench", "-r", "x").err
+
+
+@pytest.mark.parametrize(
+    ("redirection", "exit_code"), [("<&-", 0), (">&-", 0), ("2>&-", 0), (">/dev/full", 1)]
+)
+def test_a_closed_or_full_stream_is_no_bug(redirection: str, exit_code: int) -> None:
+    command = f"{sys.executable} -m rocmforge tokenize - {redirection}"
+    ran = subprocess.run(["sh", "-c", command], input=b"hi", capture_output=True, check=False)
+    assert ran.returncode == exit_code, ran.stderr
+    assert b"a bug" not in ran.stdout + ran.stderr
+    assert b"Traceback" not in ran.stderr
+    if exit_code:
+        assert ran.stderr == b"rocmforge: the output cannot be written: No space left on device\n"
+
+
 def test_without_arguments_the_help_is_shown_and_the_use_is_wrong(run: Any) -> None:
     ran = run()
     assert ran.exit_code == 2

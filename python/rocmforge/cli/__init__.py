@@ -11,7 +11,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unless `--debug` is among the arguments."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     from rocmforge.cli.failures import reported
+    from rocmforge.cli.terminal import open_missing_streams
 
+    open_missing_streams()
     with reported(debug="--debug" in _options(given)) as outcome:
         if given == ["--version"]:
             from rocmforge.cli.version import show_version

@@ -66,7 +66,8 @@ def run(arguments: list[str]) -> int:
         raise carried.error from None
     except _UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else "rocmforge"
-        note(one_line(f"{path}: {error.format_message()} Try '{path} --help'."))
+        said = error.format_message().rstrip(". ")
+        note(one_line(f"{path}: {said}. Try '{path} --help'."))
         return EXIT_USAGE
     except _ClickException as error:
         note(one_line(f"rocmforge: {error.format_message()}"))

@@ -39,7 +39,9 @@ def bench(
     ] = 5,
     json_output: JsonOption = False,
 ) -> None:
-    """Time prompts and decoding, as median tokens per second and bytes read per second.
+    """Time prompts and decoding.
+
+    Told are median tokens per second, and bytes read per second.
 
     The fraction is of the bandwidth measured in the same run on a buffer of the model's size, 512
     MiB at least: that of reads on the CPU, of copies (bytes read and written) on a GPU.

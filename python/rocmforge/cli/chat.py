@@ -10,7 +10,7 @@ import typer
 from rocmforge.cli.command import JsonOption, ModelOptions
 from rocmforge.cli.loading import opened
 from rocmforge.cli.terminal import note, write, write_generated, write_json
-from rocmforge.errors import UnsupportedError
+from rocmforge.errors import InvalidArgumentError, UnsupportedError
 
 if TYPE_CHECKING:
     from rocmforge import LLM, SamplingParams
@@ -27,11 +27,17 @@ def chat(
     max_tokens: Annotated[
         int, typer.Option("--max-tokens", "-n", metavar="N", help="Of one answer, at most.")
     ] = 1024,
-    temperature: Annotated[float, typer.Option("--temperature", metavar="T")] = 0.8,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="S")] = None,
+    temperature: Annotated[
+        float, typer.Option("--temperature", metavar="T", help="0 is the likeliest token always.")
+    ] = 0.8,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="S", help="The same seed, the same answers.")
+    ] = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Talk with a model: /exit or Ctrl-D ends it, Ctrl-C stops an answer.
+    """Talk with a model.
+
+    /exit or Ctrl-D ends the conversation, Ctrl-C stops an answer.
 
     With --json the answers are not shown; the whole conversation is printed at the end.
     """
@@ -66,6 +72,13 @@ def _read_line() -> str | None:
         import readline  # noqa: F401 - gives input() history and editing
     try:
         line = input(PROMPT) if interactive else next(sys.stdin).rstrip("\n")
+    except KeyboardInterrupt:
+        if interactive:
+            note("")  # the message goes on a line of its own
+        raise
+    except UnicodeDecodeError as error:
+        msg = f"stdin is not UTF-8: {error.reason}"
+        raise InvalidArgumentError(msg) from None
     except (EOFError, StopIteration):
         if interactive:
             note("")

@@ -13,10 +13,13 @@ from rocmforge.errors import InvalidArgumentError, ModelFileError, UnsupportedEr
 
 
 def check(
-    model: Annotated[str, typer.Argument(metavar="M", help="A .gguf file.")],
+    model: Annotated[str, typer.Argument(metavar="M", help="A .gguf file, or a pulled name.")],
     json_output: JsonOption = False,
 ) -> None:
-    """Validate a model without loading it: exit 0, or 1 with the reason, offset and key."""
+    """Validate a model without loading it.
+
+    Ends with 0, or with 1 and the reason, offset and key.
+    """
     from rocmforge.hub.store import located
     from rocmforge.model import check_model
     from rocmforge.tokenizer import Tokenizer

@@ -10,7 +10,9 @@ from rocmforge.cli.terminal import write, write_json
 
 
 def doctor(json_output: JsonOption = False) -> None:
-    """Check driver, permissions, runtimes and code objects, and say what is missing.
+    """Say what a GPU needs here, and what of it is missing.
+
+    Checked are driver, permissions, runtimes and code objects.
 
     Succeeds whatever it finds: without a GPU, models run on the CPU.
     """

@@ -19,14 +19,16 @@ POOLING_HELP = "mean, cls (the first token) or last; what the model's file names
 
 def embed(
     load: ModelOptions,
-    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts; - reads stdin.")],
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Texts; - reads stdin.")],
     pooling: Annotated[
         str | None, typer.Option("--pooling", metavar="P", help=POOLING_HELP)
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Do not scale vectors to length 1.")] = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Turn texts into vectors, a line of numbers each; similar texts have similar ones.
+    """Turn texts into vectors, a line of numbers each.
+
+    Similar texts have similar vectors.
 
     Models that generate text give the mean of their hidden states, unless --pooling says otherwise.
     """

@@ -46,7 +46,7 @@ def reported(*, debug: bool) -> Iterator[Outcome]:
         _explain(error, "out of memory", debug=debug)
     except OSError as error:
         outcome.exit_code = EXIT_FAILURE
-        _explain(error, str(error), debug=debug)
+        _explain(error, _told(error), debug=debug)
     except Exception as error:  # noqa: BLE001 - the last place to say anything about it
         outcome.exit_code = EXIT_FAILURE
         hint = "" if debug else "; run it again with --debug and report the traceback"
@@ -56,6 +56,13 @@ def reported(*, debug: bool) -> Iterator[Outcome]:
 def one_line(text: str) -> str:
     """`text` on one line; what a file put into it must not steer the terminal."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
+def _told(error: OSError) -> str:
+    """Without a name it is of stdout: what commands open says its name."""
+    if error.strerror is None:
+        return str(error)
+    return f"{error.filename or 'the output cannot be written'}: {error.strerror}"
 
 
 def _explain(error: BaseException, message: str, *, debug: bool) -> None:

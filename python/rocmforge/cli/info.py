@@ -26,7 +26,9 @@ def info(
     tensors: Annotated[bool, typer.Option("--tensors", help="List the tensors.")] = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Show metadata, architecture, tensors and placement of a model, without loading it.
+    """Show what a file holds and what would run where.
+
+    Its metadata, architecture, tensors and placement, without loading it.
 
     Arrays of more than 8 items are shown by their type and first items. The list of --tensors
     gives file, offset, type and shape (ggml's order: the length of a row first) of each tensor:

@@ -27,7 +27,9 @@ def perplexity(
     file: Annotated[str, typer.Option("--file", "-f", metavar="T", help="A UTF-8 text.")],
     json_output: JsonOption = False,
 ) -> None:
-    """Score a text in chunks of --ctx tokens (512), counted as llama.cpp's tool counts.
+    """Score how well a model predicts a text.
+
+    In chunks of --ctx tokens (512), counted as llama.cpp's tool counts.
 
     Each chunk is a sequence of its own. Where the model wants a begin mark, it replaces the
     chunk's first token. Only the second half of a chunk is scored; a shorter rest is dropped.

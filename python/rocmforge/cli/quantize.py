@@ -17,7 +17,10 @@ MAX_THREADS = 1024
 
 
 def quantize(
-    source: Annotated[str, typer.Argument(metavar="IN", help="A .gguf file, or its first part.")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="IN", help="A .gguf file (of several the first), or a pulled name."),
+    ],
     target: Annotated[str, typer.Argument(metavar="OUT", help="The file to write.")],
     type_name: Annotated[str, typer.Argument(metavar="TYPE", help="Such as Q4_K_M; see above.")],
     imatrix: Annotated[
@@ -44,13 +47,14 @@ def quantize(
     one. The file appears under its name when it is complete.
     """
     from rocmforge.gguf import GGUFFile
+    from rocmforge.hub.store import located
     from rocmforge.model.importance import read_importance
     from rocmforge.model.quantize import Quantization
 
     if threads is not None and not 1 <= threads <= MAX_THREADS:
         msg = f"--threads is {threads}; it must be from 1 to {MAX_THREADS}"
         raise InvalidArgumentError(msg)
-    with GGUFFile.open(source) as file:
+    with GGUFFile.open(located(source)) as file:
         importance = None if imatrix is None else read_importance(imatrix)
         job = Quantization(file, type_name, importance, pure)
         plan = job.plan()

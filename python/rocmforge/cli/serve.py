@@ -85,7 +85,9 @@ def serve(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve a model over HTTP: OpenAI's API at /v1, metrics at /metrics.
+    """Serve a model over HTTP, with OpenAI's API.
+
+    The API is at /v1, a chat page at /, metrics at /metrics.
 
     Flags come before environment variables (ROCMFORGE_PORT and so on), these before the file.
     """

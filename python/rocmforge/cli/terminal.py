@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import threading
 import time
@@ -14,6 +15,16 @@ from typing import Any
 
 PROGRESS_AFTER_S = 1.0
 PROGRESS_EVERY_S = 10.0
+
+
+def open_missing_streams() -> None:
+    """/dev/null for those of the three streams that the parent has closed.
+
+    Else the next file that is opened would take their number, a model's for example that of stdout.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
 def write(text: str) -> None:

@@ -74,7 +74,7 @@ def fit_cache(
     wanted_len = options.max_model_len or config.context_length
     if wanted_len > config.context_length:
         msg = (
-            f"max_model_len is {wanted_len}; this model was trained for "
+            f"max_model_len (--ctx) is {wanted_len}; this model was trained for "
             f"{config.context_length} tokens of context"
         )
         raise InvalidArgumentError(msg)

@@ -39,5 +39,6 @@ class LoadProgress:
         """ "1.2 of 4.9 GB, 2.1 GB/s", or "" before there is anything to say."""
         if not self.total_bytes:
             return ""
-        done, total = self.loaded_bytes / 1e9, self.total_bytes / 1e9
-        return f"{done:.1f} of {total:.1f} GB, {self.bytes_per_s / 1e9:.1f} GB/s"
+        size, unit = (1e9, "GB") if self.total_bytes >= 1e9 else (1e6, "MB")
+        done, total = self.loaded_bytes / size, self.total_bytes / size
+        return f"{done:.1f} of {total:.1f} {unit}, {self.bytes_per_s / size:.1f} {unit}/s"
