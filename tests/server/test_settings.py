@@ -64,3 +64,9 @@ def test_a_setting_of_the_file_that_is_none_is_named(tmp_path: Path, text: str, 
     file.write_text(text)
     with pytest.raises(InvalidArgumentError, match=words):
         ServerSettings.load(file)
+
+
+def test_a_setting_that_there_is_not_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "server.toml").write_text("modle = 'a.gguf'\n")
+    with pytest.raises(InvalidArgumentError, match="modle: there is no such setting"):
+        ServerSettings.load(tmp_path / "server.toml")

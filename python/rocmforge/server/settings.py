@@ -106,10 +106,13 @@ class ServerSettings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             name = ".".join(map(str, first["loc"]))
-            msg = f"setting {name}: {first['msg']}"
+            said = (
+                "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"]
+            )
+            msg = f"setting {name}: {said}"
             raise InvalidArgumentError(msg) from None
         except ValueError as error:  # TOML that does not parse, lists in the environment
-            msg = f"the settings cannot be read: {error}"
+            msg = f"the settings cannot be read (a list is written as JSON): {error}"
             raise InvalidArgumentError(msg) from None
         return cls.model_construct(**dict(settings))
 
