@@ -67,6 +67,6 @@ def test_a_setting_of_the_file_that_is_none_is_named(tmp_path: Path, text: str, 
 
 
 def test_a_setting_that_there_is_not_is_told_as_such(tmp_path: Path) -> None:
-    (tmp_path / "server.toml").write_text("modle = 'a.gguf'\n")
-    with pytest.raises(InvalidArgumentError, match="modle: there is no such setting"):
+    (tmp_path / "server.toml").write_text("no_such = 'a.gguf'\n")
+    with pytest.raises(InvalidArgumentError, match="no_such: there is no such setting"):
         ServerSettings.load(tmp_path / "server.toml")
