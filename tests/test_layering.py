@@ -15,7 +15,7 @@ LAYERS = (
     {"cli", "server"},
     {"engine"},
     {"model", "tokenizer"},
-    {"gguf", "hub"},
+    {"gguf", "hub", "context"},
     {"_native"},
     {"errors"},
 )

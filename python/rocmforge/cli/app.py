@@ -11,6 +11,7 @@ from rocmforge.cli import (
     bench,
     chat,
     check,
+    context,
     devices,
     doctor,
     embed,
@@ -60,6 +61,10 @@ def run(arguments: list[str]) -> int:
     app.callback()(_root)
     for name, function in COMMANDS.items():
         app.command(name)(command(function))
+    group = typer.Typer(help=context.HELP, rich_markup_mode=None)
+    for name, function in context.COMMANDS.items():
+        group.command(name)(command(function))
+    app.add_typer(group, name="context")
     try:
         result = app(arguments or ["--help"], prog_name="rocmforge", standalone_mode=False)
     except CarriedError as carried:
