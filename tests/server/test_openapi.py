@@ -25,7 +25,8 @@ EXAMPLES = int(os.environ.get("ROCMFORGE_OPENAPI_EXAMPLES", "50"))
 
 @pytest.fixture(scope="module")
 def documented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("documented"), *TINY) as served:
+    folder = tmp_path_factory.mktemp("documented")
+    with serving(folder, *TINY, "--context-dir", str(folder / "context")) as served:
         yield served
 
 

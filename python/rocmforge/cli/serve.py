@@ -43,6 +43,9 @@ def serve(
         bool | None,
         typer.Option("--share-prefix-cache", help="Share prefixes between API keys."),
     ] = None,
+    context_dir: Annotated[
+        Path | None, _option("--context-dir", "Keep documents here, a file a key.", "D")
+    ] = None,
     max_num_seqs: Annotated[
         int | None, _option("--max-num-seqs", "Requests at once; 64 by default.", "N")
     ] = None,
@@ -105,6 +108,7 @@ def serve(
         tls_cert=tls_cert,
         tls_key=tls_key,
         share_prefix_cache=share_prefix_cache,
+        context_dir=context_dir,
         max_num_seqs=max_num_seqs,
         max_queue=max_queue,
         drain_s=drain,

@@ -170,6 +170,8 @@ class ContextStore:
     def documents(self, store: str, after: str = "", limit: int = MAX_PAGE) -> list[DocumentInfo]:
         """By name, those that come after `after`."""
         checked_number(limit, "limit", 1, MAX_PAGE)
+        if after:
+            checked_name(after)
         with self._database.reading() as connection:
             store_id = existing_store(connection, store)[0]
             rows = connection.execute(_DOCUMENTS, (store_id, after, limit))
@@ -194,10 +196,10 @@ class ContextStore:
         self._database.forget()
         return count
 
-    def export(self, store: str) -> Iterator[dict[str, Any]]:
+    def export(self, store: str, after: str = "") -> Iterator[dict[str, Any]]:
         """Every document as {"store", "name", "added_at", "chunks", "links"}, by name; each as it is
         when its turn comes. `links` are {"kind", "target"}."""
-        last = ""
+        last = after
         while page := self.documents(store, last, 100):
             for info in page:
                 if (document := self._exported(store, info)) is not None:

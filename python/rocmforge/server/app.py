@@ -8,14 +8,23 @@ from starlette.exceptions import HTTPException
 
 from rocmforge._native import BUILD
 from rocmforge.errors import RocmForgeError
-from rocmforge.server import chat, chat_page, completions, embeddings, native, operations
+from rocmforge.server import (
+    chat,
+    chat_page,
+    completions,
+    context,
+    embeddings,
+    native,
+    operations,
+)
 from rocmforge.server.errors import RequestError, error_response
 from rocmforge.server.guard import Guard
 from rocmforge.server.openapi import document
 from rocmforge.server.state import ServerState
 
 ROUTERS = [
-    module.router for module in (chat, chat_page, completions, embeddings, native, operations)
+    module.router
+    for module in (chat, chat_page, completions, context, embeddings, native, operations)
 ]
 
 

@@ -21,6 +21,7 @@ from rocmforge.server.logprobs import chat_logprobs
 from rocmforge.server.openapi import described
 from rocmforge.server.prompts import encode_chat
 from rocmforge.server.protocol import ChatRequest
+from rocmforge.server.retrieval import with_context
 from rocmforge.server.state import ServerState
 from rocmforge.server.streaming import DONE, event, respond
 from rocmforge.server.tool_choice import ToolPlan
@@ -49,11 +50,11 @@ router = APIRouter()
 async def chat_completions(request: Request) -> Response:
     state: ServerState = request.app.state.server
     body = await read_body(request, ChatRequest)
-    starting = _start(state, body, request.state.namespace)
+    starting = _start(state, body, request.state.namespace, request.state.owner)
     return await respond(request, starting, stream=bool(body.stream))
 
 
-async def _start(state: ServerState, body: ChatRequest, namespace: str) -> _Answer:
+async def _start(state: ServerState, body: ChatRequest, namespace: str, owner: str) -> _Answer:
     state.check_model(body.model)
     if body.top_logprobs is not None and not body.logprobs:
         msg = "top_logprobs needs logprobs to be true"
@@ -64,6 +65,9 @@ async def _start(state: ServerState, body: ChatRequest, namespace: str) -> _Answ
     newer = checked_max_tokens(state, body.max_completion_tokens, "max_completion_tokens")
     limit = newer or max_tokens or state.model.max_model_len
     params = body.sampling_params(limit, num_top, plan.json_schema)
+    if body.context is not None:
+        messages = await with_context(state, owner, namespace, body.context, body.messages)
+        body = body.model_copy(update={"messages": messages})
     prompt = await encode_chat(state, body, plan.for_template)
     n = body.n or 1
     shown = plan.shown_ids(state.tokenizer)

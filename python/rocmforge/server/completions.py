@@ -20,7 +20,8 @@ from rocmforge.server.json_body import read_body
 from rocmforge.server.logprobs import CompletionLogprobs
 from rocmforge.server.openapi import described
 from rocmforge.server.prompts import encode_prompts
-from rocmforge.server.protocol import CompletionRequest
+from rocmforge.server.protocol import CompletionRequest, ContextOptions
+from rocmforge.server.retrieval import prefix
 from rocmforge.server.state import ServerState
 from rocmforge.server.streaming import DONE, all_of, event, respond
 
@@ -50,11 +51,13 @@ router = APIRouter()
 async def completions(request: Request) -> Response:
     state: ServerState = request.app.state.server
     body = await read_body(request, CompletionRequest)
-    starting = _start(state, body, request.state.namespace)
+    starting = _start(state, body, request.state.namespace, request.state.owner)
     return await respond(request, starting, stream=bool(body.stream))
 
 
-async def _start(state: ServerState, body: CompletionRequest, namespace: str) -> _Answer:
+async def _start(
+    state: ServerState, body: CompletionRequest, namespace: str, owner: str
+) -> _Answer:
     state.check_model(body.model)
     n = body.n or 1
     prompts = body.prompts()
@@ -66,6 +69,8 @@ async def _start(state: ServerState, body: CompletionRequest, namespace: str) ->
         raise RequestError(msg, param="best_of")
     max_tokens = checked_max_tokens(state, body.max_tokens, "max_tokens") or DEFAULT_MAX_TOKENS
     params = body.sampling_params(max_tokens, body.logprobs)
+    if body.context is not None:
+        prompts = await _with_context(state, owner, namespace, body.context, prompts)
     ids = await encode_prompts(state, prompts)
     found: list[PromptLogprobs | None] = [None] * len(prompts)
     if body.echo and body.logprobs is not None:
@@ -82,6 +87,21 @@ async def _start(state: ServerState, body: CompletionRequest, namespace: str) ->
     ]
     repeated = [echo for echo in echoes for _ in range(n)]
     return _Answer(state, generation, repeated, body.logprobs, body.wants_usage)
+
+
+async def _with_context(
+    state: ServerState,
+    owner: str,
+    namespace: str,
+    wanted: ContextOptions,
+    prompts: list[str | list[int]],
+) -> list[str | list[int]]:
+    """Every prompt after what is found for it. Raises RequestError for token ids."""
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    if len(texts) < len(prompts):
+        msg = "context goes before a text; the prompt has token ids"
+        raise RequestError(msg, param="context")
+    return [await prefix(state, owner, namespace, wanted, text) + text for text in texts]
 
 
 def checked_max_tokens(state: ServerState, max_tokens: int | None, name: str) -> int | None:

@@ -86,14 +86,15 @@ class Guard:
             msg = "the Host header names another server; see --allowed-host"
             raise RequestError(msg, status=421)
         path = scope["path"]
-        namespace = ""
+        namespace = owner = ""
         if self._state.keys and path not in OPEN_PATHS:
             found = self._state.keys.identify(named.get(b"authorization"))
             if found is None:
                 msg = "a valid API key is needed: Authorization: Bearer KEY"
                 raise RequestError(msg, status=401, code="invalid_api_key")
+            owner = found  # of documents, which are never shared
             namespace = "" if self._state.settings.share_prefix_cache else found
-        scope["state"] = {**scope.get("state", {}), "namespace": namespace}
+        scope["state"] = {**scope.get("state", {}), "namespace": namespace, "owner": owner}
         if named.get(b"content-encoding", b"identity").lower() != b"identity":
             msg = "bodies must not be compressed"
             raise RequestError(msg, status=415)

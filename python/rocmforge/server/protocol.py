@@ -67,6 +67,16 @@ def _bounded_bias(value: Any) -> Any:
     return value
 
 
+class ContextOptions(StrictModel):
+    """What to look for in the key's documents, for a model to answer with; bounds are Search's."""
+
+    query: str | None = None  # the question itself
+    store: str = "default"
+    k: int = 5
+    depth: int = 1
+    linked: int = 2
+
+
 class Sampling(StrictModel):
     """What completions and chats have in common."""
 
@@ -88,6 +98,7 @@ class Sampling(StrictModel):
     min_p: float | None = None
     repetition_penalty: float | None = None
     ignore_eos: bool | None = None
+    context: ContextOptions | None = None
     regex: str | None = None
     grammar: str | None = None
     # Of no effect.

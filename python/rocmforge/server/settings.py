@@ -45,6 +45,9 @@ class ServerSettings(BaseSettings):
     share_prefix_cache: bool = False
     """Shares prefixes between API keys, whose holders can then tell by timing what others sent."""
 
+    context_dir: Path | None = None
+    """Folder of the files in which each key has its documents; without it there are none."""
+
     device: str = "auto"
     threads: int | None = Field(None, ge=1)
     ctx: int | None = Field(None, ge=1)

@@ -12,6 +12,7 @@ from rocmforge.engine.messages import Loaded
 from rocmforge.engine.supervisor import EngineSupervisor
 from rocmforge.errors import UnavailableError
 from rocmforge.model.host import resident_bytes
+from rocmforge.server.contexts import ContextStores
 from rocmforge.server.errors import RequestError
 from rocmforge.server.keys import ApiKeys
 from rocmforge.server.metrics import Metrics
@@ -32,6 +33,10 @@ class ServerState:
     num_encoding: int = 0  # requests whose prompts are being made
     held_bytes: int = 0  # of the bodies of requests; see Guard
     started_at: int = field(default_factory=lambda: int(time.time()))
+    contexts: ContextStores = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.contexts = ContextStores(self.settings.context_dir)
 
     @property
     def model(self) -> Loaded:
