@@ -24,7 +24,11 @@ BUSY_MS = 5000
 MAX_CHECKED_BYTES = 64 * 1024 * 1024
 MAX_VALUE_BYTES = 16 * 1024 * 1024
 
-_DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError, ForeignSchemaError)
+# In a sound file no statement of this package violates a constraint.
+_DAMAGE = (
+    *(apsw.CorruptError, apsw.NotADBError, apsw.FormatError, apsw.ConstraintError),
+    *(apsw.MismatchError, ForeignSchemaError),
+)
 _ATTACHED = ("", "-wal", "-shm")
 
 
