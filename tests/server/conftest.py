@@ -11,7 +11,8 @@ from served import SMALL, Served, serving
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("server"), *SMALL) as served:
+    folder = tmp_path_factory.mktemp("server")
+    with serving(folder, *SMALL, "--context-dir", str(folder / "context")) as served:
         yield served
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from served import SMALL, Served, serving
 
 from rocmforge.cli import main
 from rocmforge.context import ContextStore
+from rocmforge.server.contexts import ContextStores
+from rocmforge.server.errors import RequestError
+from rocmforge.server.settings import ServerSettings
 
 KEY, OTHER = "first-key-0123456789", "other-key-0123456789"
 FACTS = {
@@ -215,14 +219,11 @@ def test_a_context_that_cannot_be_is_refused(
     assert words in answer.json()["error"]["message"]
 
 
-def test_without_a_folder_there_is_no_context(server: Served) -> None:
-    for path, body in [
-        ("/v1/context/list", {}),
-        ("/v1/completions", {"prompt": "a", "context": {}}),
-    ]:
-        answer = server.post(path, body)
-        assert answer.status_code == 501
-        assert "--context-dir names a folder" in answer.json()["error"]["message"]
+def test_without_a_folder_there_is_no_context() -> None:
+    with pytest.raises(RequestError, match="--context-dir names a folder") as caught:
+        asyncio.run(ContextStores(None).run("", ContextStore.stores))
+    assert caught.value.http_status == 501
+    assert ServerSettings.load().context_dir is None
 
 
 def test_what_was_acknowledged_survives_kill_9_and_the_command_line_reads_it(

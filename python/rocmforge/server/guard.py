@@ -29,6 +29,7 @@ ENGINE_PATHS: Final = frozenset(
     {
         *("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
         *("/v1/generate", "/v1/generate/stream"),
+        *("/v1/context/add", "/v1/context/search"),
     }
 )
 # Served while draining: they tell that it does.
