@@ -93,6 +93,26 @@ def test_tables_of_another_program_are_set_aside(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("c.db.corrupt-*"))) >= 1
 
 
+def test_a_version_that_is_not_that_of_the_tables_sets_the_file_aside(tmp_path: Path) -> None:
+    path = tmp_path / "c.db"
+    filled(path, 1).close()
+    with apsw.Connection(str(path)) as connection:
+        connection.pragma("user_version", 0)
+    store = filled(path, 2)
+    assert len(store.set_aside) == 1
+    assert len(names(store)) == 2
+
+
+def test_an_index_that_leads_nowhere_sets_the_file_aside(tmp_path: Path) -> None:
+    store = filled(tmp_path / "c.db", 3)
+    with apsw.Connection(str(tmp_path / "c.db")) as connection:
+        connection.execute("DELETE FROM documents WHERE name = 'd1'")
+        connection.execute("INSERT INTO links VALUES (1, 'k', 2)")
+    with pytest.raises(UnavailableError, match="was damaged"):
+        store.search("s", Search("0", k=1))
+    assert store.stores() == []
+
+
 def test_flipped_bits_are_never_fatal(tmp_path: Path) -> None:
     path = tmp_path / "c.db"
     filled(path, 12).close()

@@ -20,7 +20,7 @@ from rocmforge.errors import UnavailableError
 _logger = logging.getLogger(__name__)
 
 BUSY_MS = 5000
-# A check reads the whole file: a larger one is believed until a read finds damage.
+# A check reads the whole file, and compares indexes with tables: a larger one is believed until a read finds damage.
 MAX_CHECKED_BYTES = 64 * 1024 * 1024
 MAX_VALUE_BYTES = 16 * 1024 * 1024
 
@@ -128,7 +128,7 @@ class Database:
             _configure(connection)
             migrate(connection)
             if self.path.stat().st_size <= MAX_CHECKED_BYTES:
-                found = connection.execute("PRAGMA quick_check(1)").get
+                found = connection.execute("PRAGMA integrity_check(1)").get
                 if found != "ok":
                     raise apsw.CorruptError(found)
         except BaseException:

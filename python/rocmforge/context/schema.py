@@ -83,6 +83,8 @@ def migrate(connection: apsw.Connection) -> None:
                     f"{len(MIGRATIONS)}: use the newer one that wrote it"
                 )
                 raise UnsupportedError(msg)
+            if _tables(connection) != _expected(MIGRATIONS[:version]):
+                raise ForeignSchemaError
             for script in MIGRATIONS[version:]:
                 connection.execute(script)
             connection.pragma("application_id", APPLICATION_ID)

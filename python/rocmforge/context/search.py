@@ -116,5 +116,9 @@ def _linked(connection: apsw.Connection, documents: list[int], wanted: Search) -
 def _hit(
     connection: apsw.Connection, chunk: int, score: float, via: Literal["match", "link"]
 ) -> Hit:
-    ((name, position, text, document),) = connection.execute(_CHUNK, (chunk,))
+    row = connection.execute(_CHUNK, (chunk,)).fetchone()
+    if row is None:
+        msg = f"the index has chunk {chunk}, which is not there"
+        raise apsw.CorruptError(msg)
+    name, position, text, document = row
     return Hit(name, position, text, score, via, (document, position))
