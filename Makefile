@@ -34,10 +34,12 @@ simulate: $(VENV)/.installed-test
 	$(BIN)/python tools/simulate.py --seeds $(or $(SEEDS),20000) --turns $(or $(TURNS),1000) \
 		--json benchmarks/results/simulation-$(RUN).json
 
-# Requests made from the OpenAPI document and streams that are left, against servers of their own.
+# Requests made from the OpenAPI document, streams that are left and SIGTERM at any moment, against
+# servers of their own.
 requests: $(VENV)/.installed-test
 	ROCMFORGE_OPENAPI_EXAMPLES=$(or $(EXAMPLES),1000) $(BIN)/python -m pytest tests/server/test_openapi.py
 	ROCMFORGE_ABORTED_STREAMS=$(or $(STREAMS),10000) $(BIN)/python -m pytest tests/server/test_aborted_streams.py
+	ROCMFORGE_SIGTERM_POINTS=$(or $(POINTS),200) $(BIN)/python -m pytest tests/server/test_sigterm.py
 
 soak: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),30) \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,6 +95,9 @@ def serve(
 
     Flags come before environment variables (ROCMFORGE_PORT and so on), these before the file.
     """
+    # Before anything is begun there is nothing to end; see InferenceServer for what follows.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
     from rocmforge import InferenceServer, ServerSettings
     from rocmforge.engine.rights import give_up_rights
 

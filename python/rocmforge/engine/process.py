@@ -4,12 +4,14 @@ FD is one end of a socket pair; the frames of wire.py pass over it and nothing e
 process lives as long as the other end: when that is closed, or its process gone, it exits.
 
 Three threads: this module's reads frames, the engine's steps, and one writes what a step has to
-say, which overlaps with the next step since the decoder runs without the GIL.
+say, which overlaps with the next step since the decoder runs without the GIL. Two more wait: for
+the engine to fail, and for the other end to close.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -172,6 +174,18 @@ def _end_with_engine(server: EngineServer, outbox: Outbox) -> None:
     threading.Thread(target=watch, name="rocmforge-watch", daemon=True).start()
 
 
+def _end_with_parent(connection: socket.socket) -> None:
+    """Ends the process when the other end is closed, even while a model loads and nobody reads."""
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(connection, select.POLLRDHUP)
+        poll.poll()
+        os._exit(0)
+
+    threading.Thread(target=watch, name="rocmforge-parent", daemon=True).start()
+
+
 def _loaded(session: Session) -> Loaded:
     return Loaded(
         session.name,
@@ -194,6 +208,7 @@ def main() -> None:
     configure_logging("info")  # to stderr, which is the other process's as well
     give_up_rights()
     with socket.socket(fileno=int(sys.argv[1])) as connection:
+        _end_with_parent(connection)
         try:
             code = serve(connection)
         except ConnectionError:

@@ -18,7 +18,7 @@ import uvicorn
 
 from rocmforge.engine.logs import configure_logging
 from rocmforge.engine.supervisor import EngineSupervisor
-from rocmforge.errors import InvalidArgumentError
+from rocmforge.errors import InvalidArgumentError, UnavailableError
 from rocmforge.model.loader import embedded_model
 from rocmforge.server.app import create_app
 from rocmforge.server.connection import MAX_CONNECTIONS, BoundedConnection
@@ -45,8 +45,9 @@ EXIT_FORCED: Final = 1
 class InferenceServer:
     """Serves one model until it is told to stop.
 
-    SIGTERM and SIGINT refuse new requests and let the running ones go on for up to `drain_s`; a
-    second signal ends the process at once. SIGHUP reads keys and certificate again.
+    SIGTERM and SIGINT refuse new requests and let the running ones go on for up to `drain_s`; while
+    the model loads they end that. A second signal ends the process at once, with EXIT_FORCED.
+    SIGHUP reads keys and certificate again.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -54,6 +55,7 @@ class InferenceServer:
         self.settings = settings
         self._keys = ApiKeys.of(settings)
         self._tls = tls_context(settings)
+        self._is_leaving = False  # told to while the model was loading
 
     def run(self, on_ready: Callable[[str], None] = lambda _: None) -> None:
         """Returns when the server has stopped; `on_ready` gets the URL once requests are taken.
@@ -64,12 +66,18 @@ class InferenceServer:
         """
         configure_logging(self.settings.log_level)
         with _bound(self.settings) as listener:
-            asyncio.run(self._serve(listener, on_ready))
+            try:
+                asyncio.run(self._serve(listener, on_ready))
+            except (asyncio.CancelledError, UnavailableError):
+                # A signal to the whole group may end the engine before this process hears of its own.
+                if not self._is_leaving:
+                    raise
 
     async def _serve(self, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
         metrics = Metrics()
         settings, tracing = self.settings, Tracing.from_environment()
         engine = EngineSupervisor(settings.model, settings.engine_config(), on_end=metrics.note_end)
+        self._end_loading_by_signals()
         try:
             await engine.start()
             metrics.watch(engine)
@@ -85,6 +93,24 @@ class InferenceServer:
             await engine.close()
             if tracing is not None:
                 tracing.close()
+
+    def _end_loading_by_signals(self) -> None:
+        """Until the HTTP server has handlers of its own.
+
+        The first process of a container, which a signal without a handler does not end, needs them
+        from the start.
+        """
+        loop, serving = asyncio.get_running_loop(), asyncio.current_task()
+
+        def leave(sig: int, frame: FrameType | None) -> None:  # noqa: ARG001
+            if self._is_leaving or serving is None:
+                os._exit(EXIT_FORCED)
+            self._is_leaving = True
+            _force_exit_after(EXIT_MARGIN_S)
+            loop.call_soon_threadsafe(serving.cancel)
+
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sig, leave)
 
 
 class _HTTPServer(uvicorn.Server):
@@ -160,11 +186,7 @@ class _HTTPServer(uvicorn.Server):
         if self._state.is_draining:
             os._exit(EXIT_FORCED)
         self._state.is_draining = True
-        # Whatever hangs, even the event loop, the process ends.
-        limit = self._state.settings.drain_s + EXIT_MARGIN_S
-        timer = threading.Timer(limit, os._exit, args=(EXIT_FORCED,))
-        timer.daemon = True
-        timer.start()
+        _force_exit_after(self._state.settings.drain_s + EXIT_MARGIN_S)
         self._loop.call_soon_threadsafe(self._start_draining, signal.Signals(sig).name)
 
     def _start_draining(self, reason: str) -> None:
@@ -178,6 +200,13 @@ class _HTTPServer(uvicorn.Server):
             await asyncio.sleep(0.05)
         await engine.close()  # the requests that are left end with an error
         self.should_exit = True
+
+
+def _force_exit_after(limit_s: float) -> None:
+    """Whatever hangs, even the event loop, the process ends."""
+    timer = threading.Timer(limit_s, os._exit, args=(EXIT_FORCED,))
+    timer.daemon = True
+    timer.start()
 
 
 def _check_memory(state: ServerState) -> None:
