@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from served import SMALL, Served, serving, wait_for
+from served import SMALL, connected, serving, wait_for
 
 from hostile import ask
 from hostile.exchange import Answer, post
@@ -62,11 +62,6 @@ def test_who_waits_too_long_for_a_first_step_gets_503_streaming_or_not(tmp_path:
             assert time.monotonic() < deadline
             data = data[-100:] + first.recv(65536)
             assert b'"error"' not in data
-
-
-def connected(served: Served) -> socket.socket:
-    parts = urlsplit(served.url)
-    return socket.create_connection((parts.hostname, parts.port), timeout=20)
 
 
 def send(connection: socket.socket, body: Any, *, but: int = 0) -> None:
@@ -222,14 +217,16 @@ def test_an_overload_is_answered_with_429_or_503_and_what_is_taken_is_completed(
         taken += [asyncio.create_task(ask(*address, request(500))) for _ in range(4)]
         while (await asyncio.to_thread(served.get, "/v1/status")).json()["pending_requests"] < 8:
             await asyncio.sleep(0.05)
-        started_at = len(served.log_entries())
+        started_at, cpu_s = len(served.log_entries()), served.cpu_s
         refused = await asyncio.gather(*(ask(*address, request(40)) for _ in range(200)))
+        cpu_times.append(served.cpu_s - cpu_s)
         durations.extend(
             e["duration_s"] for e in served.log_entries()[started_at:] if e["status"] == 429
         )
         return [*answers, *refused, *await asyncio.gather(*taken)]
 
     durations: list[float] = []
+    cpu_times: list[float] = []
     limits = ("--max-num-seqs", "4", "--max-queue", "4")
     with serving(tmp_path, *SMALL, *limits) as served:
         parts = urlsplit(served.url)
@@ -245,4 +242,7 @@ def test_an_overload_is_answered_with_429_or_503_and_what_is_taken_is_completed(
                 assert b"\r\nretry-after: 1\r\n" in answer.head.lower()
         served.wait_until_idle()
     assert len(durations) >= 190
-    assert sorted(durations)[len(durations) // 2] < 0.1
+    assert max(durations) < 0.1
+    # The last of them has its answer after the work for all, which a machine that does other things
+    # meanwhile takes longer for: what counts is the work. 0.1 s of it, or twice that in bad company.
+    assert cpu_times[0] < 0.2

@@ -10,13 +10,14 @@ import contextlib
 import ipaddress
 import logging
 import secrets
+import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from rocmforge.errors import RocmForgeError, UnavailableError
 from rocmforge.server.errors import RequestError, error_response
-from rocmforge.server.state import ServerState
+from rocmforge.server.state import Place, ServerState
 
 Scope = MutableMapping[str, Any]
 ASGIMessage = MutableMapping[str, Any]
@@ -136,25 +137,51 @@ class _Exchange:
         self._held_bytes = 0  # of those that count
         self._has_body = False
         self._is_cut = False  # the body was refused on its way
+        self._place = Place.of_request(state)
         self.request_id = secrets.token_hex(8)
         scope["request_id"] = self.request_id
 
     async def receive(self) -> ASGIMessage:
         if self._has_body:
             return await self._receive()
-        left = self._started_at + BODY_TIMEOUT_S - time.monotonic()
-        try:
-            message = await asyncio.wait_for(self._receive(), left)
-        except asyncio.TimeoutError:
-            msg = f"the body did not arrive within {BODY_TIMEOUT_S:g} s"
-            raise RequestError(msg, status=408) from None
+        message = await self._receive_in_time()
         self._body_bytes += len(message.get("body", b""))
         if self._body_bytes > self._state.settings.max_body_bytes:
             self._is_cut = True
             raise _too_large(self._state)
         self._hold()
         self._has_body = not message.get("more_body", False)
+        if self._has_body and self._scope["path"] in ENGINE_PATHS:
+            self._place.take()  # before the body is parsed
         return message
+
+    async def _receive_in_time(self) -> ASGIMessage:
+        """Without waiting where a part has arrived, which asyncio.wait_for() always does.
+
+        A client that comes after one whose body is complete then finds its place taken.
+        """
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        is_late = False
+
+        def expire() -> None:
+            nonlocal is_late
+            is_late = True
+            if task is not None:
+                task.cancel()
+
+        left = self._started_at + BODY_TIMEOUT_S - time.monotonic()
+        timer = loop.call_later(left, expire)
+        try:
+            return await self._receive()
+        except asyncio.CancelledError:
+            if not is_late:
+                raise
+            if task is not None and sys.version_info >= (3, 11):
+                task.uncancel()
+            msg = f"the body did not arrive within {BODY_TIMEOUT_S:g} s"
+            raise RequestError(msg, status=408) from None
+        finally:
+            timer.cancel()
 
     def _hold(self) -> None:
         """Counts the body among those that are held; raises UnavailableError if they are too many."""
@@ -168,7 +195,8 @@ class _Exchange:
             raise UnavailableError(msg)
 
     def release(self) -> None:
-        """Nothing of the body is needed any more."""
+        """Nothing of the body is needed any more, nor a place that it had."""
+        self._place.release()
         self._state.held_bytes -= self._held_bytes
         self._held_bytes = 0
 

@@ -40,6 +40,7 @@ CLOSE_S: Final = 2
 # After draining: what closing sockets and the engine may take before the process is ended.
 EXIT_MARGIN_S: Final = 4.0
 EXIT_FORCED: Final = 1
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class InferenceServer:
@@ -65,6 +66,7 @@ class InferenceServer:
         Raises what loading the model does, and InvalidArgumentError for an address that is taken.
         """
         configure_logging(self.settings.log_level)
+        handlers = [(sig, signal.getsignal(sig)) for sig in _ENDING]
         with _bound(self.settings) as listener:
             try:
                 asyncio.run(self._serve(listener, on_ready))
@@ -72,6 +74,9 @@ class InferenceServer:
                 # A signal to the whole group may end the engine before this process hears of its own.
                 if not self._is_leaving:
                     raise
+            finally:
+                for sig, handler in handlers:
+                    signal.signal(sig, handler)
 
     async def _serve(self, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
         metrics = Metrics()
@@ -109,7 +114,7 @@ class InferenceServer:
             _force_exit_after(EXIT_MARGIN_S)
             loop.call_soon_threadsafe(serving.cancel)
 
-        for sig in (signal.SIGTERM, signal.SIGINT):
+        for sig in _ENDING:
             signal.signal(sig, leave)
 
 

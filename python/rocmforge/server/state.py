@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,35 @@ from rocmforge.server.tracing import Tracing
 from rocmforge.tokenizer import Tokenizer
 
 
+class Place:
+    """In the engine's queue, for a request that is on its way there."""
+
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._is_taken = False
+
+    @classmethod
+    def of_request(cls, state: ServerState) -> Place:
+        """One for the request that this task answers, and those that it starts."""
+        place = cls(state)
+        _place.set(place)
+        return place
+
+    def take(self) -> None:
+        """Raises what check_room() does."""
+        self._state.check_room()
+        self._state.num_encoding += 1
+        self._is_taken = True
+
+    def release(self) -> None:
+        if self._is_taken:
+            self._is_taken = False
+            self._state.num_encoding -= 1
+
+
+_place: ContextVar[Place | None] = ContextVar("rocmforge_place", default=None)
+
+
 @dataclass(slots=True)
 class ServerState:
     settings: ServerSettings
@@ -30,7 +60,7 @@ class ServerState:
     tokenizer: Tokenizer
     tracing: Tracing | None = None
     is_draining: bool = False
-    num_encoding: int = 0  # requests whose prompts are being made
+    num_encoding: int = 0  # requests whose bodies are being parsed, or their prompts made
     held_bytes: int = 0  # of the bodies of requests; see Guard
     started_at: int = field(default_factory=lambda: int(time.time()))
     contexts: ContextStores = field(init=False)
@@ -55,13 +85,18 @@ class ServerState:
 
     @contextmanager
     def encoding(self) -> Iterator[None]:
-        """While a prompt is made for the engine, which is to have room for it; see check_room()."""
-        self.check_room()
-        self.num_encoding += 1
+        """While a prompt is made for the engine, which is to have room for it; see check_room().
+
+        The place of the request that is being answered is given up for this one.
+        """
+        if (held := _place.get()) is not None:
+            held.release()
+        place = Place(self)
+        place.take()
         try:
             yield
         finally:
-            self.num_encoding -= 1
+            place.release()
 
     @property
     def resident_bytes(self) -> int:
