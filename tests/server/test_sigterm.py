@@ -36,7 +36,7 @@ ENDLESS = {"prompt": "Once upon a time", "max_tokens": 480, "ignore_eos": True, 
 
 @pytest.mark.timeout(120 + 20 * NUM_POINTS)
 def test_sigterm_at_any_moment_ends_server_and_engine(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+    tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     def end(point: int) -> float:
         moment = MOMENTS[point % len(MOMENTS)]
@@ -44,7 +44,7 @@ def test_sigterm_at_any_moment_ends_server_and_engine(
 
     with ThreadPoolExecutor(NUM_AT_ONCE) as workers:
         slowest = max(workers.map(end, range(NUM_POINTS)))
-    record_property("most_s_after_draining", round(slowest, 3))  # for --junitxml
+    record_testsuite_property("most_s_after_draining", round(slowest, 3))  # for --junitxml
 
 
 def end_at(moment: str, random_: random.Random, log: Path) -> float:
