@@ -134,6 +134,7 @@ SERVER: dict[str, list[str]] = {
         "server/test_disconnects.py::test_a_client_that_leaves_stops_costing",
         "server/test_shutdown.py::test_at_the_drain_limit_the_rest_ends_with_an_error",
         "server/test_shutdown.py::test_clients_that_do_not_get_on_do_not_keep_the_server",
+        "server/test_sigterm.py::test_sigterm_at_any_moment_ends_server_and_engine",
     ],
     "vLLM 46283, 49674, 21793: blocks held for ever, preemption without progress": [
         SIMULATION,

@@ -56,13 +56,15 @@ def end_at(moment: str, random_: random.Random, log: Path) -> float:
         assert process.stdout is not None
         begun = ""
         if moment == "loading":
-            wait_for(lambda: has_handlers(process.pid))
+            served = Served("", process, log)
+            wait_for(lambda: has_handlers(process.pid) or bool(served.children()))
+            assert has_handlers(process.pid)  # from before there is anything to end
             time.sleep(random_.uniform(0, 1.2))
         else:
             begun = process.stdout.readline()
             served = Served(json.loads(begun)["url"], process, log)
             trouble(served, moment, random_, stack)
-        engines = Served("", process, log).children()
+        engines = served.children()
         # A service manager signals all processes, a container's the first.
         signal_ = os.killpg if random_.random() < 0.5 else os.kill
         started_at = time.monotonic()
