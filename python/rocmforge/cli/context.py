@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rocmforge import LLM
     from rocmforge.context import ContextStore
 
-HELP = "Documents with links between them, found by meaning and by words."
+HELP = "Keep documents and links, and find them by meaning."
 
 FolderOption = Annotated[
     Path | None,
