@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -52,11 +53,14 @@ def read(paths: list[Path]) -> tuple[dict[str, Figures], str]:
             figures.setdefault(model["name"], {}).update(tests)
     machine, versions = report["machine"], report["versions"]
     files = ", ".join(f"[{path.name}]({path.relative_to(ROOT)})" for path in paths)
-    return figures, (
+    return figures, fill(
         f"{machine['cpu']}, {report['threads']} threads, kernels for {versions['rocmforge']['isa']}, "
         f"against llama.cpp (llama-cpp-python {versions['llama_cpp']['llama-cpp-python']}, built "
         "natively by clang 19) on the same files of random weights, taking turns; tokens/s, medians, "
-        f"in brackets the ratio; from {files}:"
+        f"in brackets the ratio; from {files}:",
+        width=132,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 
