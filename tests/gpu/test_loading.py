@@ -107,7 +107,7 @@ def test_loading_tells_how_far_it_is(tmp_path: Path, device: str) -> None:
     rate = progress.bytes_per_s
     time.sleep(0.01)
     assert progress.bytes_per_s == rate  # the clock stops with loading
-    assert progress.text().startswith("0.0 of 0.0 GB, ")
+    assert progress.text().startswith("0.1 of 0.1 MB, ")
 
 
 def test_a_model_cut_short_while_it_is_loaded_is_an_error(
