@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
 from random_models.blocks import FLOATS
+from rocmforge.model.quantization_types import FALLBACK
 
 # Of most matrices, and the number of the mixture in general.file_type. There is no file type
 # for MXFP4 in dense layers; they are written like any other format, the output matrix as Q8_0.
@@ -32,14 +33,6 @@ MIXTURES = {
     "IQ4_NL": ("IQ4_NL", LlamaFileType.MOSTLY_IQ4_NL),
     "IQ4_XS": ("IQ4_XS", LlamaFileType.MOSTLY_IQ4_XS),
     "MXFP4": ("MXFP4", LlamaFileType.MOSTLY_MXFP4_MOE),
-}
-FALLBACK = {
-    "Q2_K": "Q4_0",
-    "Q3_K": "Q4_0",
-    "IQ4_XS": "IQ4_NL",
-    "Q4_K": "Q5_0",
-    "Q5_K": "Q5_1",
-    "Q6_K": "Q8_0",
 }
 
 

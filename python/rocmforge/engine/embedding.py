@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rocmforge.engine.messages import Cancel, Event, Finished, RowsEvent, Submit
-from rocmforge.errors import UnavailableError
+from rocmforge.engine.output import check_ended_well
 from rocmforge.model.pooling import Pooling
 
 if TYPE_CHECKING:
@@ -42,12 +42,7 @@ class EmbeddingAssembler:
 
     def output(self) -> npt.NDArray[np.float32]:
         """[hidden_size] of a finished request; raises what it failed with."""
-        assert self.finished is not None
-        if self.finished.error is not None:
-            raise self.finished.error
-        if self.finished.reason == "cancelled":
-            msg = "the engine was closed before the request had ended"
-            raise UnavailableError(msg)
+        check_ended_well(self.finished)
         vector = self._total
         if self.submit.pooling == "mean":
             vector = vector / len(self.submit.prompt_token_ids)

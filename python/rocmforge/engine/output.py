@@ -166,10 +166,15 @@ class RowsAssembler:
 
     def output(self) -> npt.NDArray[np.float32]:
         """[tokens, width] of a finished request; raises what it failed with."""
-        assert self.finished is not None
-        if self.finished.error is not None:
-            raise self.finished.error
-        if self.finished.reason == "cancelled":
-            msg = "the engine was closed before the request had ended"
-            raise UnavailableError(msg)
+        check_ended_well(self.finished)
         return self._rows
+
+
+def check_ended_well(finished: Finished | None) -> None:
+    """Raises what a finished request failed with, UnavailableError if the engine was closed first."""
+    assert finished is not None
+    if finished.error is not None:
+        raise finished.error
+    if finished.reason == "cancelled":
+        msg = "the engine was closed before the request had ended"
+        raise UnavailableError(msg)
